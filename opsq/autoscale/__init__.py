@@ -1,0 +1,1 @@
+"""The autoscaler: a pure policy and the loops that apply it."""

@@ -1,0 +1,1 @@
+"""The only package that imports kombu: connections, topology, publishing, consuming, queue depth."""

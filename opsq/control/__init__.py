@@ -1,0 +1,1 @@
+"""Remote control: the table of commands and its client."""

@@ -1,0 +1,1 @@
+"""The task queue: applications, tasks, calls and results (client side); worker, pools (worker side)."""

@@ -1,0 +1,1 @@
+"""Result stores behind one small protocol."""

@@ -1,0 +1,1 @@
+"""Contract suites and a harness that users' plugins run too."""

@@ -1,0 +1,1 @@
+"""Pure codecs: bytes and dicts in, frozen records out, no I/O."""
