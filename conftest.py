@@ -1,0 +1,1 @@
+"""Root of the test run: makes ``tests`` and ``examples`` importable from the checkout."""
