@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
+
 from tests.architecture.modules import MODULES, ROOT, Module
 
 # Tables may be long: one row per setting, event or metric.
@@ -48,10 +49,8 @@ def test_functions_are_short_and_narrow(module: Module) -> None:
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_public_things_have_docstrings(module: Module) -> None:
     missing = [] if ast.get_docstring(module.tree) else ["the module itself"]
-    for node in module.tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            if not ast.get_docstring(node):
-                missing.append(node.name)
+    defined = [n for n in module.tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    missing += [node.name for node in defined if not node.name.startswith("_") and not ast.get_docstring(node)]
     assert not missing, f"{module.name}: no docstring on {', '.join(missing)}"
 
 
@@ -90,7 +89,9 @@ def test_broad_excepts_are_marked_boundaries() -> None:
         for node in ast.walk(module.tree):
             if not isinstance(node, ast.ExceptHandler):
                 continue
-            broad = node.type is None or (isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException"))
+            broad = node.type is None or (
+                isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
+            )
             around = " ".join(lines[max(0, node.lineno - 2) : node.body[0].lineno + 1])
             reraises = any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
             if broad and not reraises and "# boundary:" not in around:
@@ -99,7 +100,7 @@ def test_broad_excepts_are_marked_boundaries() -> None:
 
 
 def test_no_unfinished_work() -> None:
-    words = ("TO" + "DO", "FIX" + "ME", "XX" + "X:", "NotImplementedError(\"later")
+    words = ("TO" + "DO", "FIX" + "ME", "XX" + "X:", 'NotImplementedError("later')
     wrong = [
         f"{path.relative_to(ROOT)}:{number}"
         for folder in ("opsq", "benchmarks", "examples")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.architecture.modules import MODULES, Import, Module
 
 FOUNDATION = ("errors", "clock", "settings", "settings_load", "settings_celery", "logs", "plugins", "bootsteps")
@@ -27,7 +28,19 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "autoscale": ("foundation", "wire", "broker", "control", "events", "policy"),
     "web": ("foundation", "wire", "control", "events", "autoscale", "client"),
     "roots": ("foundation", "wire", "broker", "control", "client", "pools", "worker", "events", "autoscale", "web"),
-    "testing": ("foundation", "wire", "broker", "control", "client", "pools", "worker", "events", "autoscale", "web", "roots"),
+    "testing": (
+        "foundation",
+        "wire",
+        "broker",
+        "control",
+        "client",
+        "pools",
+        "worker",
+        "events",
+        "autoscale",
+        "web",
+        "roots",
+    ),
 }
 
 # Third parties and the only layers that may touch them (design.md decision 13).
@@ -47,7 +60,16 @@ DOORS: dict[str, tuple[str, ...]] = {
 # Function-level imports that may stay, each with its reason.
 LATE_IMPORTS: dict[tuple[str, str], str] = {}
 
-ASYNC_ALLOWED = ("opsq.web", "opsq.events.feed", "opsq.core.pools.base", "opsq.core.pools.aio", "opsq.core.worker.execute", "opsq.monitor", "opsq.autoscale", "opsq.testing")
+ASYNC_ALLOWED = (
+    "opsq.web",
+    "opsq.monitor",
+    "opsq.autoscale",
+    "opsq.testing",
+    "opsq.events.feed",
+    "opsq.core.pools.base",
+    "opsq.core.pools.aio",
+    "opsq.core.worker.execute",
+)
 
 
 def layer_of(name: str) -> str:
@@ -205,9 +227,9 @@ def test_async_functions_live_in_the_asyncio_world() -> None:
 
 def test_importing_opsq_stays_light() -> None:
     program = (
-        "import sys, opsq; from opsq import Opsq, Celery; "
-        "heavy = {'starlette', 'uvicorn', 'jinja2', 'prometheus_client', 'redis', 'click', 'rich', 'asyncio', 'sqlalchemy'} "
-        "& set(sys.modules); print(sorted(heavy))"
+        "import sys, opsq; from opsq import Opsq, Celery; heavy = {'starlette', 'uvicorn', 'jinja2', "
+        "'prometheus_client', 'redis', 'click', 'rich', 'asyncio', 'sqlalchemy'}; "
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

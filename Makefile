@@ -1,0 +1,57 @@
+# One verb per chore; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SECONDS_TO_SMOKE ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test smoke check lint interop chaos bench helm docs clean
+
+help: ## List the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: $(STAMP) ## Make .venv with opsq and everything its tests need
+
+$(STAMP): pyproject.toml constraints/dev.txt
+	@PYTHON="$(PYTHON)" scripts/install-python $(VENV)
+	@touch $(STAMP)
+
+run: install ## Start opsq with the demo workload; page on http://127.0.0.1:5555
+	@exec $(BIN)/opsq up -A examples.demo.app --data-dir .opsq/demo
+
+smoke: install ## The same for 20 s without a terminal; prints one JSON object last
+	@$(BIN)/python -m examples.demo.smoke --seconds $(SECONDS_TO_SMOKE)
+
+test: install ## Install what is missing, servers included, and run every test
+	@scripts/install-servers
+	@$(BIN)/python -m pytest -q
+
+check: install lint ## The minute before a commit: lint, types, architecture, unit tests
+	@$(BIN)/python -m pytest -q tests/architecture tests/unit
+
+lint: install ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+interop: install ## Real Celery and opsq, both ways
+	@scripts/install-servers
+	@$(BIN)/python -m pytest -q tests/interop
+
+chaos: install ## Kill things for several minutes and count what is lost
+	@scripts/install-servers
+	@OPSQ_CHAOS=full $(BIN)/python -m pytest -q tests/chaos
+
+bench: install ## Every benchmark once, at its usual size
+	@$(BIN)/python -m benchmarks all
+
+helm: ## Check the chart (arrives with the deployment work)
+	@echo "There is no chart yet: deploy/helm arrives with the deployment work."; exit 1
+
+docs: install ## Write the generated pages of docs/ anew
+	@$(BIN)/python -m opsq.cli.reference docs
+
+clean: ## Remove environments and caches
+	@rm -rf .venv .venv-peers .venv-interop .opsq .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

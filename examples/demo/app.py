@@ -1,0 +1,135 @@
+"""The demo: hash, compress, index and shrink the files of a folder, for as long as it runs.
+
+    opsq up -A examples.demo.app
+
+What goes wrong goes wrong for real: some pictures are cut short and fail, the catalogue is locked
+while it is being rebuilt so that entries are retried, and rebuilding it takes a while.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import Image
+
+from examples.demo.feeder import Feeder
+from examples.demo.folder import HOME, SOURCE, TARGET
+from examples.demo.ledger import Ledger
+from opsq import Opsq
+from opsq.signals import task_failure, task_prerun, task_retry, task_success
+
+app = Opsq("demo", task_time_limit=60, result_expires=3600)
+
+
+@app.task
+def hash_file(name: str) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with (SOURCE / name).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@app.task
+def compress_file(name: str) -> dict[str, int]:
+    """Write a gzip copy of a file; return both sizes in bytes."""
+    data = (SOURCE / name).read_bytes()
+    packed = gzip.compress(data, compresslevel=9)
+    _write_whole(TARGET / f"{name}.gz", packed)
+    return {"before": len(data), "after": len(packed)}
+
+
+@app.task
+def index_file(name: str) -> dict[str, int]:
+    """Count the words of a text file and keep the counts; return the ten most frequent."""
+    counts = Counter((SOURCE / name).read_text().split())
+    _write_whole(TARGET / f"{name}.words.json", json.dumps(counts).encode())
+    return dict(counts.most_common(10))
+
+
+@app.task
+def thumbnail(name: str, width: int = 160) -> list[int]:
+    """Write a small copy of a picture; return its size in pixels. A picture cut short fails."""
+    with Image.open(SOURCE / name) as picture:
+        small = picture.convert("RGB")
+        small.thumbnail((width, width))
+        TARGET.mkdir(parents=True, exist_ok=True)
+        small.save(TARGET / f"{Path(name).stem}-{width}.jpg")
+        return list(small.size)
+
+
+@app.task(autoretry_for=(BlockingIOError,), retry_backoff=1, retry_backoff_max=4, max_retries=8)
+def add_to_catalogue(name: str) -> int:
+    """Append a file to the catalogue; return its size in bytes. Retried while the catalogue is locked."""
+    size = (SOURCE / name).stat().st_size
+    with _catalogue() as file:
+        file.seek(0, os.SEEK_END)
+        file.write(json.dumps({"name": name, "size": size}) + "\n")
+    return size
+
+
+@app.task(soft_time_limit=30)
+def rebuild_catalogue() -> int:
+    """Sort the catalogue and drop what it says twice, holding its lock; return the entries kept. Slow."""
+    with _catalogue() as file:
+        file.seek(0)
+        entries = {json.loads(line)["name"]: line for line in file if line.strip()}
+        for name in sorted(entries):
+            # Read every file again, as a catalogue that does not trust itself would.
+            hashlib.sha256((SOURCE / name).read_bytes()).hexdigest()
+            time.sleep(0.03)
+        file.seek(0)
+        file.truncate()
+        file.writelines(entries[name] for name in sorted(entries))
+    return len(entries)
+
+
+def _catalogue() -> IO[str]:
+    """Open the catalogue and lock it; BlockingIOError when another process holds the lock."""
+    TARGET.mkdir(parents=True, exist_ok=True)
+    file = (TARGET / "catalogue.jsonl").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+ledger = Ledger(HOME / "ledger.txt")
+
+
+@task_prerun.connect
+def _ran(task_id: str, **_: Any) -> None:
+    ledger.note("executed", task_id)
+
+
+@task_success.connect
+def _succeeded(sender: Any, **_: Any) -> None:
+    ledger.note("succeeded", sender.request.id)
+
+
+@task_failure.connect
+def _failed(task_id: str, **_: Any) -> None:
+    ledger.note("failed", task_id)
+
+
+@task_retry.connect
+def _retried(request: Any, **_: Any) -> None:
+    ledger.note("retried", request.id)
+
+
+app.steps["worker"].add(Feeder)
