@@ -17,7 +17,8 @@ import click
 from opsq import plugins
 from opsq.core.app import Opsq
 from opsq.errors import UsageError
-from opsq.settings import OPTIONS
+from opsq.settings import OPTIONS, Settings
+from opsq.settings_load import load
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,6 +49,12 @@ class CliState:
             app = plugins.load_app(self.app_spec, Opsq)
         app.apply_cli(self.overrides)
         return app
+
+    def load_settings(self) -> Settings:
+        """Return the settings for a command that needs none of the user's code."""
+        if self.app_spec is not None:
+            return self.load_app().settings
+        return load(cli=self.overrides).settings
 
 
 def _set_app(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
