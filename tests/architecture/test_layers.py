@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture.modules import MODULES, Import, Module
 
-FOUNDATION = ("errors", "clock", "settings", "settings_load", "settings_celery", "logs", "plugins", "bootsteps")
+FOUNDATION = ("errors", "clock", "masking", "logs", "plugins", "bootsteps")
 WORKER_SIDE = ("core.worker", "core.pools", "core.beat")
 MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules")
 
@@ -82,7 +82,7 @@ def layer_of(name: str) -> str:
         return "worker"
     if inner == "autoscale.policy":
         return "policy"
-    if top in FOUNDATION:
+    if top in FOUNDATION or top.startswith(("settings", "log")):
         return "foundation"
     if top in ("wire", "broker", "control", "events", "autoscale", "web", "testing"):
         return top

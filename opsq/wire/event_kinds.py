@@ -1,0 +1,209 @@
+"""Every event kind we know, with every field: the table that code, checks and docs read.
+
+Source: Celery protocol, section "Event messages"; fields of origin ``opsq`` are ours. Unknown kinds
+and fields are data, not errors; a known field of the wrong type is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from msgspec import Struct
+
+TEXT, NUMBER, WHOLE, FLAG, LIST, OBJECT, ANY = "text", "number", "whole", "flag", "list", "object", "any"
+
+_PYTHON_TYPES: Mapping[str, frozenset[type]] = MappingProxyType(
+    {
+        TEXT: frozenset({str}),
+        NUMBER: frozenset({int, float}),
+        WHOLE: frozenset({int}),
+        FLAG: frozenset({bool}),
+        LIST: frozenset({list}),
+        OBJECT: frozenset({dict}),
+    }
+)
+
+
+class Field(Struct, frozen=True):
+    """One field of an event.
+
+    types: one or more of the type words above, joined by ``|``. nullable: may be null; every field
+    but the required ones may also be absent.
+    """
+
+    name: str
+    types: str
+    doc: str
+    unit: str = ""
+    origin: str = "celery"
+    nullable: bool = False
+    required: bool = False
+
+    def python_types(self) -> frozenset[type] | None:
+        """The exact Python types accepted; None when anything is."""
+        if self.types == ANY:
+            return None
+        found = frozenset[type]().union(*(_PYTHON_TYPES[each] for each in self.types.split("|")))
+        return found | {type(None)} if self.nullable else found
+
+
+class Kind(Struct, frozen=True):
+    """One event kind; ``fields`` are those beyond ``COMMON_FIELDS``."""
+
+    name: str
+    doc: str
+    fields: tuple[Field, ...]
+    origin: str = "celery"
+
+
+COMMON_FIELDS = (
+    Field("type", TEXT, "Kind: group, dash, name.", required=True),
+    Field("hostname", TEXT, "Node name of the sender, gen<pid>@host for a client.", required=True),
+    Field("timestamp", NUMBER, "When it was announced, by the sender's clock.", "epoch seconds", required=True),
+    Field("pid", WHOLE, "Process id of the sender.", nullable=True),
+    Field("clock", WHOLE, "Lamport clock after increment; null when sent blind.", nullable=True),
+    Field("utcoffset", NUMBER, "Hours west of UTC of the sender; informative only.", "hours", nullable=True),
+    Field("seq", WHOLE, "Number of this event among those of its emitter, from 1; gaps are losses.", origin="opsq"),
+    Field("emitter", TEXT, "UUID of the emitting process, what seq counts in.", origin="opsq"),
+)
+
+
+def _ours(name: str, types: str, doc: str, unit: str = "") -> Field:
+    return Field(name, types, doc, unit, origin="opsq", nullable=True)
+
+
+_UUID = Field("uuid", TEXT, "Task id.", required=True)
+_NAME = Field("name", TEXT, "Task name, or its shadow name.", nullable=True)
+_ARGS = Field("args", TEXT, "Repr of the positional arguments, at most 1024 characters.", nullable=True)
+_KWARGS = Field("kwargs", TEXT, "Repr of the keyword arguments, at most 1024 characters.", nullable=True)
+_ROOT = Field("root_id", TEXT, "First task of the workflow.", nullable=True)
+_PARENT = Field("parent_id", TEXT, "Task that published this one; its own id after a retry of a root.", nullable=True)
+_RETRIES = Field("retries", WHOLE, "How often it was retried before.", nullable=True)
+_ETA = Field("eta", TEXT, "Not before, ISO 8601.", nullable=True)
+_EXPIRES = Field("expires", TEXT, "Not after, ISO 8601.", nullable=True)
+_CALL = (_NAME, _ARGS, _KWARGS, _ROOT, _PARENT, _RETRIES, _ETA, _EXPIRES)
+_EXCEPTION = Field("exception", TEXT, "Repr of the exception.", nullable=True)
+_TRACEBACK = Field("traceback", TEXT, "Traceback, as printed.", nullable=True)
+
+_PUBLISHED_AT = _ours("published_at", NUMBER, "When the client published it.", "epoch seconds")
+_DELIVERED_AT = _ours("delivered_at", NUMBER, "When the broker handed it to the worker.", "epoch seconds")
+_SLOT_AT = _ours("slot_at", NUMBER, "When it was given a slot.", "epoch seconds")
+_STARTED_AT = _ours("started_at", NUMBER, "When its function was called.", "epoch seconds")
+_FINISHED_AT = _ours("finished_at", NUMBER, "When its function returned or raised.", "epoch seconds")
+_ACKED_AT = _ours("acked_at", NUMBER, "When the broker took the settlement.", "epoch seconds")
+_ATTEMPT = _ours("attempt", WHOLE, "Which run of the task: retries plus one.")
+_QUEUE = _ours("queue", TEXT, "Queue it was taken from.")
+_ROUTING_KEY = _ours("routing_key", TEXT, "Routing key it arrived with.")
+_POOL = _ours("pool", TEXT, "Pool that ran it: prefork, threads, solo, asyncio, gevent, eventlet.")
+_CHILD_PID = _ours("child_pid", WHOLE, "Process that ran it.")
+_CPU = _ours("cpu_s", NUMBER, "Processor time of the attempt.", "seconds")
+_RSS = _ours("rss_bytes", WHOLE, "Resident memory of the process that ran it, afterwards.", "bytes")
+_FINGERPRINT = _ours("fingerprint", TEXT, "Hash that is equal for failures of the same cause.")
+
+_PLACE = (_QUEUE, _ROUTING_KEY, _ATTEMPT)
+_COURSE = (_PUBLISHED_AT, _DELIVERED_AT, _SLOT_AT, _STARTED_AT, _FINISHED_AT, _ACKED_AT)
+_RUN = (*_PLACE, *_COURSE, _CPU, _RSS, _POOL, _CHILD_PID)
+#: Ours on every event that ends an attempt; the name too, so that one event alone can be counted.
+_ENDING = (*_RUN, _NAME)
+
+_WORKER = (
+    Field("freq", NUMBER, "Time between heartbeats; 5 when a command asked for one, and then not the rate.", "seconds"),
+    Field("active", WHOLE, "Tasks executing.", "tasks", nullable=True),
+    Field("processed", WHOLE, "Tasks accepted since start.", "tasks", nullable=True),
+    Field("loadavg", LIST, "Load of the machine over 1, 5 and 15 minutes.", nullable=True),
+    Field("sw_ident", TEXT, "Software: py-celery, opsq.", nullable=True),
+    Field("sw_ver", TEXT, "Version of the software.", nullable=True),
+    Field("sw_sys", TEXT, "Operating system.", nullable=True),
+    _ours("slots", WHOLE, "Places to run.", "slots"),
+    _ours("busy", WHOLE, "Slots that run a task.", "slots"),
+    _ours("prefetch", WHOLE, "Messages taken ahead at most.", "messages"),
+    _ours("queues", LIST, "Names of the queues consumed."),
+    _ours("cpu_share", NUMBER, "Processor time per time since the last heartbeat, children included.", "cores"),
+    _ours("rss_bytes", WHOLE, "Resident memory, children included.", "bytes"),
+    _ours("pool", TEXT, "Pool: prefork, threads, solo, asyncio, gevent, eventlet."),
+    _ours("dropped", WHOLE, "Events dropped since start because the buffer was full.", "events"),
+)
+
+_ALL = (
+    Kind("worker-online", "A worker consumes, or its events were switched on.", _WORKER),
+    Kind("worker-heartbeat", "A worker lives.", _WORKER),
+    Kind("worker-offline", "A worker stopped cleanly, or its connection restarts.", _WORKER),
+    Kind(
+        "task-sent",
+        "A client published a task.",
+        (
+            _UUID,
+            *_CALL,
+            Field("queue", TEXT, "Queue it was sent to.", nullable=True),
+            Field("exchange", TEXT, "Exchange it was sent to; empty for the default.", nullable=True),
+            Field("routing_key", TEXT, "Routing key it was sent with.", nullable=True),
+            _ATTEMPT,
+            _PUBLISHED_AT,
+        ),
+    ),
+    Kind(
+        "task-received",
+        "A worker took a task.",
+        (_UUID, *_CALL, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT),
+    ),
+    Kind(
+        "task-started",
+        "A slot began to run a task.",
+        (_UUID, _NAME, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT, _SLOT_AT, _STARTED_AT, _POOL, _CHILD_PID),
+    ),
+    Kind(
+        "task-succeeded",
+        "A task returned.",
+        (
+            _UUID,
+            Field("result", TEXT, "Repr of the result, at most 1024 characters.", nullable=True),
+            Field(
+                "runtime", NUMBER, "How long it ran; null when the worker died after storing.", "seconds", nullable=True
+            ),
+            *_ENDING,
+        ),
+    ),
+    Kind("task-failed", "A task raised, or could not be run.", (_UUID, _EXCEPTION, _TRACEBACK, _FINGERPRINT, *_ENDING)),
+    Kind(
+        "task-retried",
+        "A task asked to be run again.",
+        (_UUID, _EXCEPTION, _TRACEBACK, _FINGERPRINT, *_ENDING),
+    ),
+    Kind(
+        "task-revoked",
+        "A task was revoked, terminated or had expired.",
+        (
+            _UUID,
+            Field("terminated", FLAG, "It was running and was stopped.", nullable=True),
+            Field("signum", "whole|text", "Signal that stopped it.", nullable=True),
+            Field("expired", FLAG, "Its expiry had passed.", nullable=True),
+            *_ENDING,
+        ),
+    ),
+    Kind(
+        "task-rejected",
+        "A task refused its delivery.",
+        (_UUID, Field("requeue", FLAG, "The message went back to the queue.", nullable=True), *_ENDING),
+    ),
+    Kind("task-cancelled", "A task was cancelled because the connection was lost.", (_UUID, *_ENDING)),
+    Kind(
+        "worker-elect",
+        "A worker stands for an election.",
+        (
+            Field("id", TEXT, "Election."),
+            Field("topic", TEXT, "What the winner does."),
+            Field("action", ANY, "With what."),
+            Field("cver", WHOLE, "Version of the procedure: 1."),
+        ),
+    ),
+    Kind("worker-elect-ack", "A worker saw an election.", (Field("id", TEXT, "Election."),)),
+)
+
+#: Kind name to kind. Custom events of applications (``task-progress`` and such) are not in it.
+EVENT_KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})
+
+
+def field_types(fields: tuple[Field, ...]) -> dict[str, frozenset[type]]:
+    """The accepted Python types by field name, without the fields that take anything."""
+    return {each.name: types for each in fields if (types := each.python_types()) is not None}
