@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib import metadata
 
 import click
 
-from opsq import __version__
+from opsq import __version__, plugins
 from opsq.cli.output import json_flag, print_json
 from opsq.cli.state import CliState, app_options, pass_state
 
@@ -25,7 +24,7 @@ LIBRARIES = (
 def report(state: CliState, as_json: bool) -> None:
     """Print versions, machine and the settings that differ from their defaults."""
     app = state.load_app()
-    versions = {name: found for name in LIBRARIES if (found := _version_of(name))}
+    versions = {name: found for name in LIBRARIES if (found := plugins.installed_version(name))}
     changed = app.settings.changed(masked=True)
     machine = f"{platform.system()} {platform.release()} {platform.machine()}"
     python = sys.version.split()[0]
@@ -40,9 +39,3 @@ def report(state: CliState, as_json: bool) -> None:
     for name, value in changed.items():
         click.echo(f"  {name} = {value!r}")
 
-
-def _version_of(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -25,6 +25,7 @@ from opsq.errors import ExitCode
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 30.0
 STEADY_AFTER_S = 60.0
+COLD_S = 10.0
 # Exit codes that a new start cannot mend.
 HOPELESS = frozenset({ExitCode.CONFIG, ExitCode.USAGE, ExitCode.CANNOT_CREATE})
 
@@ -34,12 +35,13 @@ class Child:
     """One process to keep running.
 
     name: shown in front of its lines. command: without the interpreter, for example
-    ``("-m", "opsq", "worker")``. stop_after_s: how long it may take to end when asked to.
+    ``("-m", "opsq", "worker")``. warm_s: how long it may take to finish what it does when asked to
+    end; after that it is told to drop it, and killed ``COLD_S`` later.
     """
 
     name: str
     command: Sequence[str]
-    stop_after_s: float = 10.0
+    warm_s: float = 10.0
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     backoff_s: float = field(default=FIRST_BACKOFF_S, init=False)
     started_at: float = field(default=0.0, init=False)
@@ -138,13 +140,15 @@ class Supervisor:
         process = child.process
         if process is None or process.poll() is not None:
             return
-        self._signal(child, signal.SIGTERM)
-        try:
-            process.wait(child.stop_after_s)
-        except subprocess.TimeoutExpired:
-            self._say(child.name, f"did not end within {child.stop_after_s:.0f} s and is killed")
-            process.kill()
-            process.wait()
+        for number, patience_s in ((signal.SIGTERM, child.warm_s), (signal.SIGQUIT, COLD_S)):
+            self._signal(child, number)
+            try:
+                process.wait(patience_s)
+                return
+            except subprocess.TimeoutExpired:
+                self._say(child.name, f"still runs {patience_s:.0f} s after {number.name}")
+        process.kill()
+        process.wait()
 
     def _signal(self, child: Child, number: int) -> None:
         if child.process is not None and child.process.poll() is None:

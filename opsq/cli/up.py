@@ -19,6 +19,8 @@ Examples:
   opsq up -A shop.tasks               page on http://127.0.0.1:5555
   opsq up -A shop.tasks -P threads -c 20 --port 8080
 """
+# How long running tasks may take to end after Ctrl-C, unless worker_shutdown_timeout says otherwise.
+WARM_S = 30.0
 COLOURS = {"worker": "blue", "monitor": "cyan"}
 
 
@@ -34,10 +36,10 @@ def up(state: CliState) -> int:
     """Start a worker and the monitor, and keep both running until Ctrl-C."""
     settings = state.load_app(needed_by="up").settings
     shared = _given_again(state)
-    worker_stop_s = settings.worker_shutdown_timeout + 5.0
+    warm_s = settings.worker_shutdown_timeout or WARM_S
     children = (
         Child("monitor", ("-m", "opsq", "monitor", *shared)),
-        Child("worker", ("-m", "opsq", "worker", "-A", str(state.app_spec), *shared), stop_after_s=worker_stop_s),
+        Child("worker", ("-m", "opsq", "worker", "-A", str(state.app_spec), *shared), warm_s=warm_s),
     )
     _say("opsq", f"data in {settings.data_dir}, page on http://{settings.web_host}:{settings.web_port}; Ctrl-C ends it")
     return Supervisor(children, _say).run()
