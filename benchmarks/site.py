@@ -46,8 +46,8 @@ class Site:
         """What the worker's process needs to find this site."""
         return os.environ | {
             "OPSQ_DATA_DIR": str(self.folder),
-            "OPSQ_BENCH_BOARD": str(self.board_path),
-            "OPSQ_BENCH_ROWS": str(self.rows),
+            "BENCH_BOARD": str(self.board_path),
+            "BENCH_ROWS": str(self.rows),
         }
 
     def enter(self) -> None:

@@ -11,7 +11,7 @@ from benchmarks.board import Board
 from opsq import Opsq
 
 app = Opsq("benchmarks")
-board = Board(Path(os.environ["OPSQ_BENCH_BOARD"]), int(os.environ["OPSQ_BENCH_ROWS"]))
+board = Board(Path(os.environ["BENCH_BOARD"]), int(os.environ["BENCH_ROWS"]))
 
 
 @app.task(ignore_result=True)

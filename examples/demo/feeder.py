@@ -21,7 +21,7 @@ BY_KIND = {".txt": "index_file", ".png": "thumbnail"}
 class Feeder(Bootstep[None]):
     """Sends a few calls twice a second, from a thread of its own.
 
-    OPSQ_DEMO_SECONDS ends the feeding after that many seconds; without it, it goes on.
+    DEMO_SECONDS ends the feeding after that many seconds; without it, it goes on.
     """
 
     name: ClassVar[str] = "demo-feeder"
@@ -44,7 +44,7 @@ class Feeder(Bootstep[None]):
 
     def _feed(self, app: Opsq) -> None:
         files = itertools.cycle(make_folder(SOURCE))
-        seconds = float(os.environ.get("OPSQ_DEMO_SECONDS", "inf"))
+        seconds = float(os.environ.get("DEMO_SECONDS", "inf"))
         rounds = itertools.count(1) if seconds == float("inf") else range(1, int(seconds / PAUSE_S) + 1)
         for number in rounds:
             for path in itertools.islice(files, FILES_A_ROUND):

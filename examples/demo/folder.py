@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-HOME = Path(os.environ.get("OPSQ_DEMO_HOME", ".opsq/demo/files"))
+HOME = Path(os.environ.get("DEMO_HOME", ".opsq/demo/files"))
 SOURCE = HOME / "in"
 TARGET = HOME / "out"
 WORDS = (

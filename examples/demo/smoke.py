@@ -50,7 +50,7 @@ def fetch(url: str) -> tuple[int, bytes]:
 def run(seconds: float, folder: Path) -> dict[str, Any]:
     """Start ``opsq up`` on the demo, let it work, return the figures."""
     page = f"http://127.0.0.1:{(port := free_port())}"
-    environment = os.environ | {"OPSQ_DEMO_HOME": str(folder / "files"), "OPSQ_DEMO_SECONDS": str(seconds)}
+    environment = os.environ | {"DEMO_HOME": str(folder / "files"), "DEMO_SECONDS": str(seconds)}
     command = [sys.executable, "-m", "opsq", "up", "-A", "examples.demo.app"]
     command += ["--data-dir", str(folder / "opsq"), "--port", str(port)]
     started = time.monotonic()

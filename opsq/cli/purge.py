@@ -20,7 +20,7 @@ def purge(state: CliState, queues: str | None, exclude_queues: str | None, force
     """Delete all messages that wait in queues. What is running goes on. It cannot be undone."""
     app = state.load_app()
     left_out = {name.strip() for name in (exclude_queues or "").split(",")}
-    named = [name.strip() for name in queues.split(",")] if queues else [spec.name for spec in app.queues()]
+    named = [name.strip() for name in queues.split(",")] if queues else list(app.queues)
     names = [name for name in named if name and name not in left_out]
     waiting = app.queue_depths(names)
     total = sum(waiting.values())

@@ -10,6 +10,7 @@ import click
 from opsq import __version__, plugins
 from opsq.cli.output import json_flag, print_json
 from opsq.cli.state import CliState, app_options, pass_state
+from opsq.settings import Settings
 
 LIBRARIES = (
     "kombu", "msgspec", "click", "rich", "psutil", "starlette", "uvicorn", "jinja2", "prometheus-client",
@@ -25,7 +26,8 @@ def report(state: CliState, as_json: bool) -> None:
     """Print versions, machine and the settings that differ from their defaults."""
     app = state.load_app()
     versions = {name: found for name in LIBRARIES if (found := plugins.installed_version(name))}
-    changed = app.settings.changed(masked=True)
+    shown, usual = app.settings.masked(), Settings().masked()
+    changed = {name: value for name, value in shown.items() if value != usual[name]}
     machine = f"{platform.system()} {platform.release()} {platform.machine()}"
     python = sys.version.split()[0]
     if as_json:

@@ -1,0 +1,104 @@
+"""Which brokers there are: one table, by URL scheme.
+
+Every broker named here runs the contract suite (``tests/contract/test_broker_contract.py`` fails
+when one is missing). Schemes that only kombu knows work too, as far as its transport goes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES
+from msgspec import Struct
+
+from opsq.errors import ConfigError, Fault
+from opsq.plugins import load_group, resolve
+
+
+class Features(Struct, frozen=True, kw_only=True):
+    """What a broker can do beyond publishing, routing, consuming and settling.
+
+    head_requeue: what is given back is delivered next. keeps_unsettled: what was handed out comes
+    back when its consumer dies. cross_process: several processes can use it.
+    """
+
+    priorities: bool = False
+    message_ttl: bool = False
+    queue_expiry: bool = False
+    head_requeue: bool = False
+    counts_deliveries: bool = False
+    keeps_unsettled: bool = False
+    cross_process: bool = False
+    exact_depth: bool = False
+    topics: bool = True
+    fanout: bool = True
+
+
+class BrokerInfo(Struct, frozen=True, kw_only=True):
+    """One broker. transport: path or class of its kombu transport; ``None`` for kombu's own."""
+
+    name: str
+    transport: Any = None
+    features: Features = Features()
+
+
+BROKERS: Mapping[str, BrokerInfo] = {
+    "sqlite": BrokerInfo(
+        name="sqlite",
+        transport="opsq.broker.sqlite.transport:Transport",
+        features=Features(
+            priorities=True,
+            message_ttl=True,
+            queue_expiry=True,
+            head_requeue=True,
+            counts_deliveries=True,
+            keeps_unsettled=True,
+            cross_process=True,
+            exact_depth=True,
+        ),
+    ),
+    "memory": BrokerInfo(name="memory"),
+}
+"""Brokers by URL scheme."""
+
+PLUGIN_GROUP = "opsq.brokers"
+
+
+def find_broker(url: str) -> BrokerInfo:
+    """Return the broker a URL is for.
+
+    Raises: ConfigError when the URL has no scheme or nobody knows it.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or not scheme:
+        raise ConfigError(
+            "broker URL: expected scheme://…, such as sqlite:////var/lib/opsq/broker.db, "
+            "redis://localhost:6379/0 or amqp://localhost//; got one without a scheme"
+        )
+    # sqla+postgresql://: kombu takes the part before the plus as its own.
+    scheme = scheme.partition("+")[0]
+    known = BROKERS.get(scheme)
+    if known is not None:
+        return known
+    if scheme in TRANSPORT_ALIASES:
+        return BrokerInfo(name=scheme)
+    plugin = load_group(PLUGIN_GROUP).get(scheme)
+    if plugin is None:
+        raise ConfigError([_unknown(scheme)])
+    return plugin if isinstance(plugin, BrokerInfo) else BrokerInfo(name=scheme, transport=plugin)
+
+
+def transport_of(broker: BrokerInfo) -> Any:
+    """Return the transport class to hand to kombu; ``None`` to let kombu choose by scheme."""
+    return resolve(broker.transport) if isinstance(broker.transport, str) else broker.transport
+
+
+def _unknown(scheme: str) -> Fault:
+    names = sorted({*BROKERS, *TRANSPORT_ALIASES})
+    near = difflib.get_close_matches(scheme, names, n=1)
+    return Fault(
+        f"broker URL: no broker is called {scheme!r}",
+        remedy=f"did you mean {near[0]}://?" if near else f"known are {', '.join(names)}",
+    )

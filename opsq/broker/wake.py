@@ -1,0 +1,47 @@
+"""Waking a thread that waits for descriptors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+
+
+class Waker:
+    """Becomes readable when ``wake`` is called, until ``drain``. Thread: ``wake`` from any."""
+
+    def __init__(self) -> None:
+        self._closed = True
+        if sys.platform == "linux":
+            self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._read, self._write = os.pipe()
+            os.set_blocking(self._read, False)
+            os.set_blocking(self._write, False)
+        self._closed = False
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._read
+
+    def wake(self) -> None:
+        """Make it readable. Never blocks; a full pipe is readable already."""
+        if not self._closed:
+            with suppress(BlockingIOError):
+                os.write(self._write, (1).to_bytes(8, sys.byteorder))
+
+    def drain(self) -> None:
+        """Make it unreadable again."""
+        with suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def close(self) -> None:
+        """Give the descriptors back. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        for descriptor in {self._read, self._write}:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close()

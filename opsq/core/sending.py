@@ -1,0 +1,203 @@
+"""Publish calls: one or many, with their events, signals, lineage and handles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from opsq.broker.message import OutMessage
+from opsq.broker.retry import NO_RETRY, RetryPolicy, retry_policy
+from opsq.core.call_options import check_task_id
+from opsq.core.calls import Built
+from opsq.core.canvas import Planner
+from opsq.core.origin import new_id
+from opsq.core.request import Context, calling_request
+from opsq.core.result import AsyncResult
+from opsq.core.result_set import result_from_ref
+from opsq.errors import ConfigError, UsageError
+from opsq.settings import Settings
+from opsq.signals import after_task_publish, before_task_publish, task_sent
+from opsq.wire.signature import parse_signature
+
+if TYPE_CHECKING:
+    from opsq.core.app import Opsq
+
+CallParts = tuple[str, Sequence[Any] | None, Mapping[str, Any] | None, dict[str, Any]]
+MESSAGES_PER_BATCH: Final = 500
+
+
+class Sender:
+    """Publishes the calls of one app. Thread: any."""
+
+    def __init__(self, app: Opsq, settings: Settings) -> None:
+        self._app = app
+        self._inherit_priority = settings.task_inherit_parent_priority
+
+    def send(
+        self,
+        name: str,
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any] | None,
+        options: dict[str, Any],
+        task: Any = None,
+    ) -> AsyncResult[Any]:
+        """Publish one call and return the handle of its result. ``options`` may be changed.
+
+        Raises: UsageError for a call that cannot be, BrokerUnavailable when it could not be published.
+        """
+        if (task_id := options.get("task_id")) is not None:
+            check_task_id(task_id)
+        request = calling_request()
+        if request is not None:
+            self._descend(request, options)
+        app = self._app
+        built = app.caller.build(name, args, kwargs, options, task)
+        messages = [built.message]
+        if built.event is not None and (task is None or task.send_events):
+            messages.append(app.caller.event_message(built.event))
+        self._publish(messages, [built], options)
+        result: AsyncResult[Any] = AsyncResult(built.id, app=app, task_name=name)
+        if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
+            request.children.append(result)
+        return result
+
+    def send_many(self, calls: Iterable[CallParts]) -> list[AsyncResult[Any]]:
+        """Publish many calls in batches; the events of a batch share one message.
+
+        calls: (task name, args, kwargs, options). Returns: the handles, in order.
+        Raises: UsageError before anything of the batch with the bad call is published,
+        BrokerUnavailable.
+        """
+        app = self._app
+        request = calling_request()
+        results: list[AsyncResult[Any]] = []
+        batch: list[Built] = []
+        for name, args, kwargs, options in calls:
+            if (task_id := options.get("task_id")) is not None:
+                check_task_id(task_id)
+            if request is not None:
+                self._descend(request, options)
+            batch.append(app.caller.build(name, args, kwargs, options, app.tasks.get(name)))
+            results.append(AsyncResult(batch[-1].id, app=app, task_name=name))
+            if request is not None and options.get("add_to_parent", True):
+                request.children.append(results[-1])
+            if len(batch) >= MESSAGES_PER_BATCH:
+                self._publish_batch(batch)
+                batch = []
+        self._publish_batch(batch)
+        return results
+
+    def send_workflow(self, sig: Mapping[str, Any], args: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        """Publish a chain or group and return its handle. Raises: as ``send``."""
+        plan = Planner(new_id, self._app.origin.thread_oid).plan(parse_signature(sig), args, options)
+        self.send_many(
+            (call.task, call.args, call.kwargs, self._merged(call.task, call.options)) for call in plan.calls
+        )
+        return result_from_ref(plan.result, self._app)
+
+    def parts_of(self, call: Any) -> CallParts:
+        """Read a signature, or a tuple (task name, args, kwargs, options) whose end may be missing."""
+        if isinstance(call, Mapping):
+            name, args, kwargs, options = call["task"], call["args"], call["kwargs"], call["options"]
+        else:
+            parts: list[Any] = [*call, None, None, None]
+            name, args, kwargs, options = parts[:4]
+        return name, args, kwargs, self._merged(name, options or {})
+
+    def _merged(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        task = self._app.tasks.get(name)
+        return {**(task.call_options() if task is not None else {}), **options}
+
+    def send_event(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Publish one event of the caller's own. Raises: BrokerUnavailable."""
+        caller = self._app.caller
+        event = {**caller.event_fields(kind), **fields}
+        message = caller.event_message(event)
+        self._app.publisher.publish(OutMessage(**{**_fields(message), "routing_key": kind.replace("-", ".")}))
+
+    def _publish_batch(self, batch: list[Built]) -> None:
+        if not batch:
+            return
+        messages = [built.message for built in batch]
+        events = [built.event for built in batch if built.event is not None]
+        if events:
+            messages.append(self._app.caller.events_message(events))
+        self._publish(messages, batch, {})
+
+    def _publish(self, messages: list[OutMessage], calls: list[Built], options: Mapping[str, Any]) -> None:
+        if before_task_publish.receivers:
+            for built in calls:
+                _signal_before(built, options)
+        publisher = options.get("publisher") or self._app.publisher
+        publisher.publish_many(messages, deadline_s=_deadline_s(options), retry=_policy(options))
+        if after_task_publish.receivers or task_sent.receivers:
+            for built in calls:
+                _signal_after(built)
+
+    def _descend(self, request: Context, options: dict[str, Any]) -> None:
+        """Make the call a child of the running task."""
+        if options.get("root_id") is None:
+            options["root_id"] = request.root_id or request.id
+        # A retry or replacement keeps its id: it is not a child of itself.
+        if options.get("parent_id") is None and options.get("task_id") != request.id:
+            options["parent_id"] = request.id
+        if self._inherit_priority and options.get("priority") is None:
+            options["priority"] = (request.delivery_info or {}).get("priority")
+
+
+def _fields(message: OutMessage) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in message.__struct_fields__}
+
+
+def _deadline_s(options: Mapping[str, Any]) -> float | None:
+    timeout = options.get("timeout")
+    return options.get("confirm_timeout") if timeout is None else timeout
+
+
+def _policy(options: Mapping[str, Any]) -> RetryPolicy | None:
+    """How this call is published again; none leaves it to the app's publisher."""
+    if options.get("retry") is False:
+        return NO_RETRY
+    policy = options.get("retry_policy")
+    if policy is None:
+        return None
+    try:
+        return retry_policy(policy)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+
+
+def _signal_before(built: Built, options: Mapping[str, Any]) -> None:
+    message = built.message
+    before_task_publish.send(
+        sender=message.headers["task"],
+        body=(built.body.args, built.body.kwargs, built.body.embed),
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+        # Receivers put headers of their own in here: tracing libraries do.
+        headers=message.headers,
+        properties=message.properties,
+        declare=[message.declare] if message.declare is not None else [],
+        retry_policy=options.get("retry_policy"),
+    )
+
+
+def _signal_after(built: Built) -> None:
+    message = built.message
+    name = message.headers["task"]
+    after_task_publish.send(
+        sender=name,
+        body=(built.body.args, built.body.kwargs, built.body.embed),
+        headers=message.headers,
+        exchange=message.exchange,
+        routing_key=message.routing_key,
+    )
+    task_sent.send(
+        sender=name,
+        task_id=built.id,
+        task=name,
+        args=built.body.args,
+        kwargs=built.body.kwargs,
+        eta=message.headers.get("eta"),
+        taskset=message.headers.get("group"),
+    )

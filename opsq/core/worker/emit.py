@@ -1,0 +1,200 @@
+"""Announce what happens: a bounded buffer, and one thread with its own connection that empties it.
+
+The event path may be slow, full or broken; the work must not notice. So nobody who emits ever waits
+or sees an error: what cannot be kept is dropped and counted, and the numbering shows the gap.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from opsq.broker.message import OutMessage
+from opsq.clock import Clock, LamportClock
+from opsq.core.origin import Origin
+from opsq.core.worker.event_buffer import EventBuffer, Fields, ReplayRing, Sent
+from opsq.errors import OpsqError
+from opsq.settings import Settings
+from opsq.wire.event import encode_event, encode_events
+
+log = logging.getLogger(__name__)
+
+MESSAGES_PER_FLUSH = 16
+RETRY_S = 1.0
+
+
+class EventPublisher(Protocol):
+    """What the emitter needs of a publisher."""
+
+    def publish_many(self, messages: list[OutMessage]) -> Any:
+        """Publish, or raise."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+class Emitter:
+    """Sends events. Thread: ``emit`` from any; one thread of its own sends.
+
+    about: current facts for ``worker-*`` events. task_events: switched by remote control; heartbeats
+    do not depend on it.
+    """
+
+    def __init__(
+        self,
+        hostname: str,
+        publisher: EventPublisher,
+        settings: Settings,
+        about: Callable[[], Fields],
+        clock: Clock,
+        lamport: LamportClock,
+    ) -> None:
+        self.hostname = hostname
+        self.id = str(uuid.uuid4())
+        self.task_events = settings.worker_send_task_events
+        self.sent = 0
+        self.failures = 0
+        self.buffer = EventBuffer(settings.event_buffer_size)
+        self.ring = ReplayRing(settings.event_replay_size)
+        self._publisher = publisher
+        self._about = about
+        self._clock = clock
+        self._lamport = lamport
+        self._exchange = settings.event_exchange
+        self._batch = settings.event_batch_size
+        self._interval_s = settings.event_flush_interval
+        self._beat_every_s = settings.worker_heartbeat_interval
+        self._common: Fields = {
+            "hostname": hostname,
+            "pid": os.getpid(),
+            "utcoffset": Origin().utcoffset_h,
+            "emitter": self.id,
+        }
+        self._headers = {"hostname": hostname}
+        self._unsent: list[OutMessage] = []
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._sleeping = False
+        self._thread: threading.Thread | None = None
+
+    def emit(self, kind: str, fields: Fields) -> None:
+        """Queue a task event; ``fields`` holds ``uuid`` and ``timestamp`` and is given away."""
+        if self.task_events:
+            self.buffer.put(kind, fields)
+            if self._sleeping:
+                self._wake.set()
+
+    def emit_many(self, events: list[tuple[str, Fields]]) -> None:
+        """Queue several task events in order."""
+        if self.task_events:
+            put = self.buffer.put
+            for kind, fields in events:
+                put(kind, fields)
+            if self._sleeping:
+                self._wake.set()
+
+    def start(self) -> None:
+        """Start the thread; its first event is ``worker-online``."""
+        self._thread = threading.Thread(target=self._main, name="opsq-emitter", daemon=True)
+        self._thread.start()
+
+    def stop(self, deadline: float) -> None:
+        """Send what is left and ``worker-offline``, as far as ``deadline`` (monotonic seconds) allows."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(max(0.0, deadline - self._clock.monotonic()))
+            if self._thread.is_alive():
+                log.warning("events are left unsent at the deadline", extra={"waiting": len(self.buffer)})
+
+    def announce(self, kind: str) -> None:
+        """Queue a ``worker-*`` event with the current facts."""
+        fields = self._about()
+        fields.update(
+            timestamp=self._clock.now(),
+            freq=self._beat_every_s,
+            dropped=self.buffer.dropped,
+            failures=self.failures,
+        )
+        self.buffer.put(kind, fields)
+
+    def _main(self) -> None:
+        self.announce("worker-online")
+        self._flush()
+        beat_at = self._clock.monotonic() + self._beat_every_s
+        while not self._stopping.is_set():
+            self._sleep(beat_at)
+            if len(self.buffer) and not self._stopping.is_set():
+                self._stopping.wait(self._interval_s)  # for company
+            if self._beat_every_s and self._clock.monotonic() >= beat_at:
+                self.announce("worker-heartbeat")
+                beat_at = self._clock.monotonic() + self._beat_every_s
+            if not self._flush():
+                self._stopping.wait(RETRY_S)
+        self.announce("worker-offline")
+        self._flush()
+        self._publisher.close()
+
+    def _sleep(self, beat_at: float) -> None:
+        if self._unsent:
+            return
+        self._sleeping = True
+        # Looked at after the flag is up: an event put before that would wake nobody.
+        if not len(self.buffer) and not self._stopping.is_set():
+            self._wake.wait(max(0.0, beat_at - self._clock.monotonic()) if self._beat_every_s else None)
+        self._sleeping = False
+        self._wake.clear()
+
+    def _flush(self) -> bool:
+        """Send everything that waits; false when the broker did not take it."""
+        while self._unsent or len(self.buffer):
+            while len(self._unsent) < MESSAGES_PER_FLUSH and len(self.buffer):
+                self._unsent.extend(self._messages())
+            try:
+                self._publisher.publish_many(self._unsent)
+            except (OpsqError, OSError) as exc:
+                self.failures += 1
+                log.warning("events could not be sent and wait", extra={"error": str(exc), "waiting": len(self.buffer)})
+                return False
+            except Exception:  # boundary: a bug here may cost events, never the worker
+                self.failures += 1
+                log.exception("events could not be sent and are dropped")
+            self._unsent = []
+        return True
+
+    def _messages(self) -> list[OutMessage]:
+        """Encode one batch: task events as one array, each worker event by itself."""
+        events, first = self.buffer.take(self._batch, self._common)
+        tick = self._lamport.tick
+        tasks: list[Fields] = []
+        messages = []
+        for event in events:
+            event["clock"] = tick()
+            if event["type"].startswith("task-"):
+                tasks.append(event)
+            else:
+                messages.append(self._message(encode_event(event), event["type"].replace("-", ".")))
+        if tasks:
+            messages.append(self._message(encode_events(tasks), "task.multi"))
+        self.sent += len(events)
+        if messages:
+            whole = messages[0].body if len(messages) == 1 else encode_events(events)
+            self.ring.add(Sent(first, first + len(events) - 1, whole))
+        return messages
+
+    def _message(self, body: bytes, routing_key: str) -> OutMessage:
+        return OutMessage(
+            body=body,
+            content_type="application/json",
+            content_encoding="utf-8",
+            headers=self._headers,
+            properties={"delivery_mode": 1, "priority": 0},
+            exchange=self._exchange,
+            routing_key=routing_key,
+        )

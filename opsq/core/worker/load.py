@@ -1,0 +1,48 @@
+"""From a job's bytes to a task message, in the slot."""
+
+from __future__ import annotations
+
+from opsq.core.pools.base import Job
+from opsq.settings import Settings
+from opsq.wire.content import Limits, accept_set
+from opsq.wire.task import TaskBody, TaskHeaders, decode_body, decode_protocol1, is_protocol2, parse_headers
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits on what peers may send, from the settings."""
+    return Limits(
+        max_bytes=settings.message_max_bytes,
+        max_decompressed_bytes=settings.message_max_decompressed_bytes,
+        max_depth=settings.message_max_depth,
+    )
+
+
+class Loader:
+    """Decodes jobs by this process's rules. Thread: any."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.accept = accept_set(settings.accept_content)
+        self.limits = limits_of(settings)
+
+    def load(self, job: Job) -> tuple[TaskHeaders, TaskBody]:
+        """Decode ``job``. Raises: MalformedMessage, UntrustedContent."""
+        if not is_protocol2(job.headers):
+            return decode_protocol1(
+                job.body,
+                job.content_type,
+                job.content_encoding,
+                job.headers,
+                job.properties,
+                accept=self.accept,
+                limits=self.limits,
+            )
+        headers = parse_headers(job.headers)
+        body = decode_body(
+            job.body,
+            job.content_type,
+            job.content_encoding,
+            headers.compression,
+            accept=self.accept,
+            limits=self.limits,
+        )
+        return headers, body

@@ -1,0 +1,97 @@
+"""Everything that is decided before a worker starts: names, numbers, queues, pool."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from opsq.broker.prefetch import Adaptive
+from opsq.broker.topology import QueueSpec
+from opsq.clock import Clock
+from opsq.core.pools.base import Pool
+from opsq.core.worker.child import ChildSetup, address_of
+from opsq.core.worker.ledger import Ledger
+from opsq.core.worker.owner import Owner
+from opsq.core.worker.policy import Policies
+from opsq.core.worker.probes import Probe
+from opsq.settings import Settings
+
+PREFETCH_MAX = 65_535
+
+
+@dataclass
+class WorkerPlan:
+    """What the steps are built from; ``pool`` and ``owner`` are there once they have started.
+
+    on_ready: called on the owner thread when consuming begins. on_fatal: called when it cannot go
+    on. hurry: set by a second signal, turns a warm shutdown into a cold one.
+    """
+
+    app: Any
+    settings: Settings
+    hostname: str
+    version: str
+    queues: tuple[QueueSpec, ...]
+    pool_class: type[Any]
+    slots: int
+    clock: Clock
+    ledger: Ledger
+    policies: Policies
+    on_ready: Callable[[], None]
+    on_fatal: Callable[[BaseException], None]
+    probe: Probe = None
+    hurry: threading.Event = field(default_factory=threading.Event)
+    pool: Pool | None = None
+    owner: Owner | None = None
+    _stop_by: float | None = None
+
+    def shutdown_within(self, seconds: float) -> None:
+        """From now, how long what runs may take to finish."""
+        self._stop_by = self.clock.monotonic() + seconds
+
+    def running_may_last_until(self, deadline: float) -> float:
+        """The moment (monotonic seconds) at which a warm shutdown becomes a cold one."""
+        return deadline if self._stop_by is None else min(deadline, self._stop_by)
+
+    def prefetch(self, slots: int) -> int | Adaptive:
+        """How many deliveries to hold for ``slots`` slots."""
+        settings = self.settings
+        if settings.worker_disable_prefetch:
+            return slots
+        multiplier = settings.worker_prefetch_multiplier
+        if multiplier is None:
+            return Adaptive(slots, target_s=settings.worker_prefetch_target)
+        return min(PREFETCH_MAX, slots * multiplier) if multiplier else PREFETCH_MAX
+
+    def max_connection_failures(self) -> int | None:
+        """Failed attempts in a row before giving up; None for never."""
+        settings = self.settings
+        if not settings.broker_connection_retry:
+            return 0
+        return settings.broker_connection_max_retries or None
+
+    def child_setup(self) -> ChildSetup:
+        """How children build their runner. Raises: ConfigError when they cannot find the app."""
+        return ChildSetup(address_of(self.app, self.settings.app), self.hostname, self.app.cli_values())
+
+    def facts(self) -> dict[str, Any]:
+        """What a heartbeat says about the worker. Thread: any."""
+        pool, ledger = self.pool, self.ledger
+        busy = len(pool.running()) if pool is not None else 0
+        return {
+            "active": busy,
+            "processed": ledger.processed,
+            "slots": pool.slots if pool is not None else self.slots,
+            "busy": busy,
+            "prefetch": len(ledger),
+            "queues": [queue.name for queue in self.queues],
+            "pool": self.pool_class.name,
+        }
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

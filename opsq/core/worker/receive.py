@@ -1,0 +1,280 @@
+"""Take deliveries in, hold back what must wait, hand the rest to the pool.
+
+Runs on the owner thread, between the broker and the slots; everything slow that a decision entails
+(storing a REVOKED, say) is left to the clerk. A task with early acknowledgement goes to the pool
+only after the broker took the acknowledgement, and only as many of them as there are slots: what is
+acknowledged and waits for a slot would be lost in a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from opsq.broker.message import Delivery, Settle, Settlement
+from opsq.clock import Clock
+from opsq.core.pools.base import Job, Pool
+from opsq.core.request import Context
+from opsq.core.worker.clerk import Clerk
+from opsq.core.worker.emit import Emitter
+from opsq.core.worker.hold import EtaHeap, RateGate
+from opsq.core.worker.intake import Decision, Expired, Hold, Intake, Malformed, Revoked, Run, Unknown
+from opsq.core.worker.ledger import Entry, Ledger
+from opsq.core.worker.probes import Probe
+from opsq.signals import task_received
+
+log = logging.getLogger(__name__)
+
+SettleCall = Callable[[list[Settlement]], None]
+
+
+class Receiver:
+    """Everything between a delivery and its slot. Thread: the owner's."""
+
+    def __init__(
+        self, intake: Intake, ledger: Ledger, pool: Pool, emitter: Emitter, clerk: Clerk, clock: Clock, probe: Probe
+    ) -> None:
+        self._intake = intake
+        self._ledger = ledger
+        self._pool = pool
+        self._emitter = emitter
+        self._clerk = clerk
+        self._clock = clock
+        self._probe = probe
+        self._settle: SettleCall | None = None
+        self._etas = EtaHeap()
+        self._rates: dict[str, RateGate] = {}
+        self._early: deque[Entry] = deque()
+        self._early_out = 0
+
+    def attach(self, settle: SettleCall) -> None:
+        """Use this connection's ``settle`` from now on."""
+        self._settle = settle
+
+    def held(self) -> int:
+        """How many entries wait for their time or their rate, and so need no slot yet."""
+        return len(self._etas) + sum(len(gate) for gate in self._rates.values())
+
+    def on_batch(self, deliveries: list[Delivery]) -> None:
+        """Decide each delivery and act on it."""
+        now = self._clock.now()
+        decide = self._intake.decide
+        for delivery in deliveries:
+            decision = decide(delivery, now)
+            if type(decision) is Run:
+                self._accept(delivery, decision, now, None)
+            elif type(decision) is Hold:
+                self._accept(delivery, decision, now, decision.until)
+            else:
+                self._refuse(delivery, decision)
+
+    def on_tick(self) -> float | None:
+        """Release what is due; seconds until the next time this is needed."""
+        waits = []
+        now = self._clock.now()
+        for key in self._etas.due(now):
+            entry = self._ledger.get(key)
+            if entry is not None:
+                self._release(entry)
+        next_at = self._etas.next_at()
+        if next_at is not None:
+            waits.append(max(0.0, next_at - now))
+        if self._rates:
+            waits.extend(self._tick_rates())
+        return min(waits, default=None)
+
+    def disconnected(self) -> None:
+        """Forget what waits, since the broker will deliver it again, and keep what runs."""
+        self._settle = None
+        self._early.clear()
+        for entry in self._ledger.disconnected():
+            self._unhold(entry)
+            cancelled = self._pool.cancel(entry.key)
+            if cancelled or entry.started_at is None:
+                self._ledger.remove(entry.key)
+            else:
+                self._ledger.orphaned(entry)  # a slot took it this very moment
+        self._early_out = sum(1 for entry in self._ledger.entries.values() if not entry.late and entry.acked)
+
+    def take_back(self) -> list[Entry]:
+        """Stop holding anything; the entries that wait here and never reached the pool."""
+        keys = self._etas.clear()
+        for gate in self._rates.values():
+            keys.extend(gate.clear())
+        entries = [entry for key in keys if (entry := self._ledger.get(key)) is not None]
+        entries.extend(self._early)
+        self._early.clear()
+        return entries
+
+    def revoke(self, entry: Entry) -> bool:
+        """Take back an entry that has not reached the pool; true when it was here."""
+        if not self._unhold(entry):
+            return False
+        self._clerk.refused(entry.headers, expired=False, then=partial(self._forget, entry, Settle.ACK))
+        return True
+
+    def early_finished(self) -> None:
+        """Let the next early-ack entry through, because one has left its slot."""
+        self._early_out -= 1
+        self._let_early()
+
+    def drop_early(self, entry: Entry) -> None:
+        """Forget an early-ack entry whose acknowledgement the broker did not take."""
+        if self._ledger.remove(entry.key) is not None:
+            self.early_finished()
+
+    def submit_early(self, entry: Entry) -> None:
+        """Give a slot to an early-ack entry, now that the broker took its acknowledgement."""
+        entry.acked = True
+        self._pool.submit(entry.job)
+
+    def _accept(self, delivery: Delivery, decision: Run | Hold, now: float, until: float | None) -> None:
+        headers, policy, ledger = decision.headers, decision.policy, self._ledger
+        if ledger.has_orphans and self._known_orphan(delivery, headers.id, headers.retries):
+            return
+        key = ledger.next_key()
+        soft_s, hard_s = policy.limits(headers)
+        info = {
+            "exchange": delivery.exchange,
+            "routing_key": delivery.routing_key,
+            "priority": delivery.priority,
+            "redelivered": delivery.redelivered,
+        }
+        job = Job(
+            key, headers.id, headers.task, delivery.headers, delivery.body, delivery.content_type or "",
+            delivery.content_encoding or "", delivery.properties, info, soft_s, hard_s, now,
+        )  # fmt: skip
+        entry = Entry(
+            key, job, headers, policy, delivery.tag, ledger.generation, policy.acks_late, delivery.queue, now
+        )
+        ledger.add(entry)
+        if policy.send_events:
+            self._emitter.emit("task-received", _received(entry))
+        if task_received.receivers:
+            task_received.send(sender=headers.task, request=Context(id=headers.id, task=headers.task))
+        if self._probe is not None:
+            self._probe("received", headers.id, None)
+        if until is not None:
+            self._etas.push(until, key)
+        else:
+            self._release(entry)
+
+    def _release(self, entry: Entry) -> None:
+        """Pass the rate gate, if there is one, and then the early-ack gate."""
+        policy = entry.policy
+        if policy.rate_per_s > 0:
+            gate = self._rates.get(policy.task)
+            if gate is None or gate.per_s != policy.rate_per_s:
+                gate = self._regate(policy.task, policy.rate_per_s)
+            if not gate.take(entry.key, self._clock.monotonic()):
+                return
+        self._dispatch(entry)
+
+    def _dispatch(self, entry: Entry) -> None:
+        if entry.late:
+            self._pool.submit(entry.job)
+        else:
+            self._early.append(entry)
+            self._let_early()
+
+    def _let_early(self) -> None:
+        settlements = []
+        while self._early and self._early_out < self._pool.slots:
+            entry = self._early.popleft()
+            self._early_out += 1
+            settlements.append(Settlement(entry.tag, Settle.ACK, EarlyAck(entry)))
+        if settlements and self._settle is not None:
+            self._settle(settlements)
+
+    def _regate(self, task: str, per_s: float) -> RateGate:
+        old, gate = self._rates.get(task), RateGate(per_s)
+        self._rates[task] = gate
+        for key in old.clear() if old is not None else ():
+            gate.take(key, self._clock.monotonic())
+        return gate
+
+    def _tick_rates(self) -> list[float]:
+        now, waits = self._clock.monotonic(), []
+        for gate in self._rates.values():
+            for key in gate.due(now):
+                entry = self._ledger.get(key)
+                if entry is not None:
+                    self._dispatch(entry)
+            wait_s = gate.wait_s(now)
+            if wait_s is not None:
+                waits.append(wait_s)
+        return waits
+
+    def _unhold(self, entry: Entry) -> bool:
+        if self._etas.discard(entry.key):
+            return True
+        gate = self._rates.get(entry.policy.task)
+        return gate is not None and gate.discard(entry.key)
+
+    def _known_orphan(self, delivery: Delivery, task_id: str, retries: int) -> bool:
+        """Settle or adopt a redelivery of what this worker has run, or runs, already."""
+        if self._ledger.adopt(task_id, retries, delivery.tag):
+            return True
+        if self._ledger.already_ran(task_id, retries):
+            self._ledger.count("redelivered_after_run")
+            self._settle_tag(delivery.tag, Settle.ACK, self._ledger.generation)
+            return True
+        return False
+
+    def _refuse(self, delivery: Delivery, decision: Decision) -> None:
+        tag, generation = delivery.tag, self._ledger.generation
+        if isinstance(decision, Malformed):
+            self._ledger.count(decision.kind)
+            self._clerk.malformed(delivery, decision)
+            self._settle_tag(tag, Settle.REJECT, generation)
+        elif isinstance(decision, Unknown):
+            self._ledger.count("unknown")
+            reject = partial(self._settle_tag, tag, Settle.REJECT, generation)
+            self._clerk.unknown(delivery, decision.headers, then=reject)
+        elif isinstance(decision, (Expired, Revoked)):
+            expired = isinstance(decision, Expired)
+            self._ledger.count("expired" if expired else "revoked")
+            ack = partial(self._settle_tag, tag, Settle.ACK, generation)
+            self._clerk.refused(decision.headers, expired=expired, then=ack)
+
+    def _settle_tag(self, tag: Any, how: Settle, generation: int) -> None:
+        """Settle unless the connection that ``tag`` came on is gone. Thread: any."""
+        if self._settle is not None and generation == self._ledger.generation:
+            self._settle([Settlement(tag, how)])
+
+    def _forget(self, entry: Entry, how: Settle) -> None:
+        self._ledger.remove(entry.key)
+        self._settle_tag(entry.tag, how, entry.generation)
+
+
+class EarlyAck:
+    """The note on an early acknowledgement: whom to run once the broker took it."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
+def _received(entry: Entry) -> dict[str, Any]:
+    headers, info = entry.headers, entry.job.delivery_info
+    return {
+        "uuid": headers.id,
+        "timestamp": entry.received_at,
+        "name": headers.shadow or headers.task,
+        "args": headers.argsrepr,
+        "kwargs": headers.kwargsrepr,
+        "root_id": headers.root_id,
+        "parent_id": headers.parent_id,
+        "retries": headers.retries,
+        "eta": headers.eta,
+        "expires": headers.expires,
+        "queue": entry.queue,
+        "routing_key": info["routing_key"],
+        "published_at": headers.user.get("opsq_published_at"),
+        "delivered_at": entry.received_at,
+        "attempt": headers.retries + 1,
+    }

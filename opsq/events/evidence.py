@@ -1,0 +1,332 @@
+"""What is known of one task: a value that depends on the set of its events, never on their order.
+
+``fold`` joins events into evidence. It is commutative, associative and idempotent, so duplicates, reordering,
+replay after a reconnect and several monitors that merge their rows are all safe. Two parts, both lattices:
+
+* **marks**: that something happened, when, where, with the fields that belong to that moment. A set; of each
+  kind the ``MARKS_PER_KIND`` with the greatest ``(at, clock, host)`` are kept.
+* **registers**: what describes the task (name, arguments, queue …) or one attempt (its times, its pool …). Per
+  field the value of the greatest ``(rank, at, clock, host)``; ``task-sent`` has the lower rank, because a client's
+  clock does not order against a worker's. Fields won by the same event share one bundle, which keeps rows small.
+  Registers of the latest ``ATTEMPTS_KEPT`` attempts are kept.
+
+Evidence is kept and stored as canonical bytes (``encode``): equal evidence, equal bytes.
+Source: Celery protocol, section "events"; the clock of ``task-sent`` is not synchronised with the workers'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from opsq.events.fields import ATTEMPT_STEP, FIELDS, MAX_UNKNOWN_KINDS, canonical, clean_fields
+from opsq.wire import states
+from opsq.wire.event import Event
+
+#: Known kinds; the position is what rows store, so the order is for ever: append only.
+KINDS: Final = (
+    "task-sent",
+    "task-received",
+    "task-started",
+    "task-retried",
+    "task-succeeded",
+    "task-failed",
+    "task-revoked",
+    "task-rejected",
+    "task-ignored",
+    "task-cancelled",
+)
+SENT, RECEIVED, STARTED, RETRIED, SUCCEEDED, FAILED, REVOKED, REJECTED, IGNORED, CANCELLED = range(10)
+_CODES: Final = {kind: code for code, kind in enumerate(KINDS)}
+#: A kind that ends the task, strongest first: a stored success is kept, whatever a redelivery did later.
+FINAL_STATES: Final = (
+    (SUCCEEDED, states.SUCCESS),
+    (FAILED, states.FAILURE),
+    (REVOKED, states.REVOKED),
+    (REJECTED, states.REJECTED),
+    (IGNORED, states.IGNORED),
+)
+OPEN_STATES: Final = {
+    RECEIVED: states.RECEIVED,
+    STARTED: states.STARTED,
+    RETRIED: states.RETRY,
+    REJECTED: states.REJECTED,
+    CANCELLED: states.PENDING,
+}
+MARKS_PER_KIND: Final = 16
+MARKS_PER_UNKNOWN_KIND: Final = 4
+ATTEMPTS_KEPT: Final = 16
+_LATEST_TIME: Final = 4_102_444_800.0  # the year 2100; a later time is a broken clock
+_LARGEST_CLOCK: Final = 2**53
+_LONGEST_HOST: Final = 256
+_LONGEST_KIND: Final = 128
+REQUEUE: Final = FIELDS["requeue"]
+
+Fields = dict[int | str, Any]
+#: (kind code, at, clock, host, attempt or 0 when the event does not say, fields)
+Mark = tuple[int, float, int, str, int, Fields]
+#: (rank, at, clock, host, fields)
+Bundle = tuple[int, float, int, str, Fields]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What is known of one task. marks and bundles are sorted; others holds kinds nobody here knows, by name."""
+
+    marks: tuple[Mark, ...] = ()
+    bundles: tuple[Bundle, ...] = ()
+    others: dict[str, tuple[Mark, ...]] = {}
+
+
+EMPTY: Final = Evidence()
+
+
+class _Stored(msgspec.Struct, array_like=True, frozen=True):
+    """Evidence as bytes: node names once, marks and bundles with the position of theirs."""
+
+    hosts: tuple[str, ...]
+    marks: tuple[tuple[int, float, int, int, int, Fields], ...]
+    bundles: tuple[tuple[int, float, int, int, Fields], ...]
+    others: dict[str, tuple[Mark, ...]] = {}
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Stored)
+
+
+def encode(evidence: Evidence) -> bytes:
+    """Turn evidence into its canonical bytes. Raises ValueError for text that is not Unicode."""
+    marks, bundles = evidence.marks, evidence.bundles
+    hosts = tuple(sorted({*(mark[3] for mark in marks), *(bundle[3] for bundle in bundles)}))
+    place = {host: position for position, host in enumerate(hosts)}
+    return _ENCODER.encode(
+        (
+            hosts,
+            [(kind, at, clock, place[host], attempt, own) for kind, at, clock, host, attempt, own in marks],
+            [(rank, at, clock, place[host], held) for rank, at, clock, host, held in bundles],
+            evidence.others,
+        )
+    )
+
+
+def decode(data: bytes) -> Evidence:
+    """Read what ``encode`` wrote. Raises msgspec.MsgspecError when the bytes are something else."""
+    stored = _DECODER.decode(data)
+    hosts = stored.hosts
+    return Evidence(
+        tuple([(kind, at, clock, hosts[host], attempt, own) for kind, at, clock, host, attempt, own in stored.marks]),
+        tuple([(rank, at, clock, hosts[host], held) for rank, at, clock, host, held in stored.bundles]),
+        stored.others,
+    )
+
+
+def join(evidence: Evidence, event: Event) -> Evidence:
+    """Add one event."""
+    return fold(evidence, (event,))
+
+
+def merge(one: Evidence, other: Evidence) -> Evidence:
+    """Join what two monitors know of the same task."""
+    others = [mark_of for pair in (one.others, other.others) for mark_of in pair.items()]
+    return _normal(
+        [*one.marks, *other.marks],
+        [*one.bundles, *other.bundles],
+        [(kind, mark) for kind, marks in others for mark in marks],
+    )
+
+
+def fold(evidence: Evidence, events: Iterable[Event]) -> Evidence:
+    """Add events of this task, in any order; events already known change nothing."""
+    marks = list(evidence.marks)
+    bundles = list(evidence.bundles)
+    others = [(kind, mark) for kind, known in evidence.others.items() for mark in known]
+    for event in events:
+        code = _CODES.get(event.kind, -1)
+        at = event.timestamp
+        if not 0.0 <= at <= _LATEST_TIME:
+            at = 0.0
+        clock = event.clock
+        if clock is None or not 0 <= clock < _LARGEST_CLOCK:
+            clock = 0
+        host = event.hostname[:_LONGEST_HOST]
+        attempt = attempt_of(event)
+        own, shared = clean_fields(event, attempt)
+        mark: Mark = (code, at, clock, host, attempt, own)
+        if code < 0:
+            mark = (*mark[:5], canonical({**own, **shared}))
+            others.append((event.kind[:_LONGEST_KIND], mark))
+        else:
+            marks.append(mark)
+            if shared:
+                bundles.append((0 if code == SENT else 1, at, clock, host, shared))
+    return _normal(marks, bundles, others)
+
+
+def attempt_of(event: Event) -> int:
+    """The attempt an event says it belongs to, counted from 1; 0 when it does not say."""
+    fields = event.fields
+    attempt = fields.get("attempt")
+    if type(attempt) is int and 0 < attempt < 1_000_000:
+        return attempt
+    retries = fields.get("retries")
+    if type(retries) is int and 0 <= retries < 1_000_000:
+        return retries + 1
+    return 0
+
+
+def _normal(marks: list[Mark], bundles: list[Bundle], others: list[tuple[str, Mark]]) -> Evidence:
+    kept = _mark_set(marks, MARKS_PER_KIND)
+    return Evidence(kept, _registers(bundles), _other_kinds(others) if others else {})
+
+
+def _mark_set(marks: list[Mark], limit: int) -> tuple[Mark, ...]:
+    if len(marks) < 2:
+        return tuple(marks)
+    unique: dict[tuple[int, float, int, str, int], Fields] = {}
+    for mark in marks:
+        identity = mark[:5]
+        known = unique.get(identity)
+        unique[identity] = mark[5] if known is None or known == mark[5] else _greatest_fields(known, mark[5])
+    kept = [(*identity, unique[identity]) for identity in sorted(unique)]
+    return tuple(kept) if len(kept) <= limit else _newest_per_kind(kept, limit)
+
+
+def _newest_per_kind(ordered: list[Mark], limit: int) -> tuple[Mark, ...]:
+    counts: dict[int, int] = {}
+    kept = []
+    for mark in reversed(ordered):
+        counts[mark[0]] = counts.get(mark[0], 0) + 1
+        if counts[mark[0]] <= limit:
+            kept.append(mark)
+    kept.reverse()
+    return tuple(kept)
+
+
+def _greatest_fields(one: Fields, other: Fields) -> Fields:
+    """Two accounts of the same moment: per field the greater value, by its bytes, so that order cannot matter."""
+    merged = dict(one)
+    for code, value in other.items():
+        if code not in merged or _ENCODER.encode(value) > _ENCODER.encode(merged[code]):
+            merged[code] = value
+    return canonical(merged)
+
+
+def _registers(bundles: list[Bundle]) -> tuple[Bundle, ...]:
+    if len(bundles) < 2:
+        return tuple(bundles)
+    by_key: dict[tuple[int, float, int, str], Fields] = {}
+    for bundle in bundles:
+        key = bundle[:4]
+        known = by_key.get(key)
+        by_key[key] = bundle[4] if known is None or known == bundle[4] else _greatest_fields(known, bundle[4])
+    dropped = _dropped_attempts(by_key.values())
+    claimed: set[int | str] = set()
+    kept: list[Bundle] = []
+    for key in sorted(by_key, reverse=True):
+        won = {
+            code: value
+            for code, value in by_key[key].items()
+            if code not in claimed and (not dropped or not 0 < _attempt_of_code(code) <= dropped)
+        }
+        if won:
+            claimed.update(won)
+            kept.append((*key, won))
+    kept.reverse()
+    return tuple(kept)
+
+
+def _dropped_attempts(bundles: Collection[Fields]) -> int:
+    """The latest attempt whose registers are dropped because there are too many later ones; 0 when none is."""
+    # Codes are in order, so the last one of each bundle belongs to its latest attempt.
+    if all(_attempt_of_code(next(reversed(fields))) <= ATTEMPTS_KEPT for fields in bundles):
+        return 0
+    named = {_attempt_of_code(code) for fields in bundles for code in fields} - {0}
+    return sorted(named, reverse=True)[ATTEMPTS_KEPT] if len(named) > ATTEMPTS_KEPT else 0
+
+
+def _attempt_of_code(code: int | str) -> int:
+    return code // ATTEMPT_STEP if isinstance(code, int) else 0
+
+
+def _other_kinds(others: Sequence[tuple[str, Mark]]) -> dict[str, tuple[Mark, ...]]:
+    by_kind: dict[str, list[Mark]] = {}
+    for kind, mark in others:
+        by_kind.setdefault(kind, []).append(mark)
+    # The alphabetically first kinds are kept: a choice that does not depend on who came first.
+    return {
+        kind: _mark_set(by_kind[kind], MARKS_PER_UNKNOWN_KIND)[-MARKS_PER_UNKNOWN_KIND:]
+        for kind in sorted(by_kind)[:MAX_UNKNOWN_KINDS]
+    }
+
+
+def is_final(mark: Mark) -> bool:
+    """Does this mark end the task? A rejection that puts the message back does not."""
+    return SUCCEEDED <= mark[0] <= IGNORED and not (mark[0] == REJECTED and bool(mark[5].get(REQUEUE)))
+
+
+def state(evidence: Evidence) -> str:
+    """The state of the task, by Celery's names."""
+    return decisive(evidence)[0]
+
+
+def decisive(evidence: Evidence) -> tuple[str, Mark | None]:
+    """The state and the mark that decides it, ``None`` when no worker has spoken yet.
+
+    A final kind wins; else the latest of received, started, retried … in the latest attempt.
+    """
+    final = [mark for mark in evidence.marks if mark[0] >= SUCCEEDED and is_final(mark)]
+    if final:
+        # Codes are in the order of FINAL_STATES: the smallest is the strongest.
+        strongest = final[0][0]
+        mark = final[0] if len(final) == 1 else max((one for one in final if one[0] == strongest), key=moment)
+        return FINAL_STATES[strongest - SUCCEEDED][1], mark
+    spoken = [(number, moment(mark), mark[0], mark) for number, mark in numbered(evidence) if mark[0] != SENT]
+    if not spoken:
+        return states.PENDING, None
+    mark = max(spoken, key=lambda entry: entry[:3])[3]
+    return OPEN_STATES[mark[0]], mark
+
+
+def moment(mark: Mark) -> tuple[float, int, str]:
+    """What orders marks of workers: time, then logical clock, then host."""
+    return mark[1], mark[2], mark[3]
+
+
+def numbered(evidence: Evidence) -> list[tuple[int, Mark]]:
+    """Every mark with the attempt it belongs to, counted from 1.
+
+    Celery names the attempt only when a message is sent or received. A mark that does not say belongs to the
+    attempt last named on its own host (one host's clock orders its own events), else to as many attempts as
+    retries were announced before it.
+    """
+    marks = evidence.marks
+    if all(mark[4] < 2 and mark[0] != RETRIED for mark in marks):
+        return [(1, mark) for mark in marks]
+    ordered = sorted((mark for mark in marks if mark[0] != SENT), key=lambda mark: (*moment(mark), mark[0]))
+    current: dict[str, int] = {}
+    retried = 0
+    result = [(mark[4] or 1, mark) for mark in marks if mark[0] == SENT]
+    for mark in ordered:
+        number = mark[4] or current.get(mark[3]) or retried + 1
+        retried += mark[0] == RETRIED
+        current[mark[3]] = number + (mark[0] == RETRIED)
+        result.append((number, mark))
+    return result
+
+
+def registers(evidence: Evidence) -> Fields:
+    """All registers at once: a field's code, plus ``ATTEMPT_STEP`` times the attempt, to its value."""
+    found: Fields = {}
+    for bundle in evidence.bundles:
+        found.update(bundle[4])
+    return found
+
+
+def retries(evidence: Evidence) -> int:
+    """How often the task was retried, by the attempts its events name or by the retries announced."""
+    announced = attempts = 0
+    for mark in evidence.marks:
+        announced += mark[0] == RETRIED
+        attempts = max(attempts, mark[4])
+    return max(announced, attempts - 1)

@@ -1,0 +1,258 @@
+"""The life of a task, read from its evidence: attempts, latency segments, anomalies, and the summary counters use.
+
+Pure functions of evidence, so they are as order-free as it is. Times come from opsq's own fields and fall back
+to the timestamps of the events for emitters that send nothing more (Celery).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from opsq.events.evidence import (
+    FAILED,
+    FINAL_STATES,
+    KINDS,
+    RECEIVED,
+    RETRIED,
+    SENT,
+    STARTED,
+    SUCCEEDED,
+    Evidence,
+    Fields,
+    Mark,
+    decisive,
+    is_final,
+    moment,
+    numbered,
+    registers,
+)
+from opsq.events.fields import ATTEMPT_STEP, BAD, FIELDS
+
+NAME, QUEUE, ROOT = FIELDS["name"], FIELDS["queue"], FIELDS["root_id"]
+ETA, RUNTIME = FIELDS["eta"], FIELDS["runtime"]
+_PUBLISHED, _DELIVERED, _SLOT = FIELDS["published_at"], FIELDS["delivered_at"], FIELDS["slot_at"]
+_STARTED, _FINISHED, _ACKED = FIELDS["started_at"], FIELDS["finished_at"], FIELDS["acked_at"]
+#: Clocks of two machines differ by this much without anything being wrong; a segment this negative is zero.
+SKEW_TOLERANCE_S: Final = 0.05
+#: Outcomes of a try, in the order counters keep them.
+OUTCOMES: Final = ("succeeded", "failed", "retried", "revoked", "rejected", "ignored")
+_OUTCOME_OF: Final = {f"task-{name}": index for index, name in enumerate(OUTCOMES)}
+_STRENGTH: Final = {code: rank for rank, (code, _) in enumerate(reversed(FINAL_STATES))}
+
+
+class Run(NamedTuple):
+    """A try that ended: when, how (index into OUTCOMES), on which worker, and its segments in seconds."""
+
+    at: float
+    outcome: int
+    worker: str
+    segments: tuple[float | None, ...]
+
+
+class Summary(NamedTuple):
+    """What counters, rollups and indexes need to know of a task; equal evidence gives an equal summary."""
+
+    state: str
+    type: str | None
+    queue: str | None
+    worker: str | None
+    root: str | None
+    arrived_at: float
+    started_at: tuple[float, ...]
+    runs: tuple[Run, ...]
+    anomalies: tuple[str, ...]
+
+
+class Attempt:
+    """The marks of one attempt, sorted into what they mean, over the registers of the task."""
+
+    __slots__ = ("last", "marks", "number", "received", "registers", "sent", "started", "starts")
+
+    def __init__(self, number: int, registers: Fields) -> None:
+        self.number = number
+        self.registers = registers
+        self.marks: list[Mark] = []
+        self.starts = 0
+        self.sent: Mark | None = None
+        self.received: Mark | None = None
+        self.started: Mark | None = None
+        self.last: Mark | None = None
+
+    def add(self, mark: Mark) -> None:
+        """Take in a mark of this attempt."""
+        self.marks.append(mark)
+        code = mark[0]
+        if code == SENT:
+            self.sent = mark
+        elif code == RECEIVED:
+            self.received = _later(self.received, mark)
+        elif code == STARTED:
+            self.starts += 1
+            self.started = _later(self.started, mark)
+        elif code == RETRIED or is_final(mark):
+            self.last = _stronger(self.last, mark)
+
+    def value(self, code: int) -> Any:
+        """A field of the attempt: its register, else from the mark that ended it, else the latest mark that has it."""
+        known = self.registers.get(code + self.number * ATTEMPT_STEP)
+        if known is not None:
+            return known
+        last = self.last
+        if last is not None and code in last[5]:
+            return last[5][code]
+        found = None
+        for mark in self.marks:
+            if code in mark[5] and (found is None or moment(mark) > moment(found)):
+                found = mark
+        return found[5][code] if found is not None else None
+
+
+def _later(known: Mark | None, mark: Mark) -> Mark:
+    return mark if known is None or moment(mark) > moment(known) else known
+
+
+def _stronger(known: Mark | None, mark: Mark) -> Mark:
+    if known is None:
+        return mark
+    mine, other = _STRENGTH.get(mark[0], -1), _STRENGTH.get(known[0], -1)
+    return mark if (mine, moment(mark)) > (other, moment(known)) else known
+
+
+def attempts_of(evidence: Evidence, known: Fields) -> list[Attempt]:
+    """Sort marks into attempts, first to last. known: ``registers(evidence)``."""
+    found: dict[int, Attempt] = {}
+    for number, mark in numbered(evidence):
+        attempt = found.get(number)
+        if attempt is None:
+            attempt = found[number] = Attempt(number, known)
+        attempt.add(mark)
+    return [found[number] for number in sorted(found)]
+
+
+class Times(NamedTuple):
+    """Epoch seconds of each station of an attempt, ``None`` where unknown."""
+
+    published: float | None
+    delivered: float | None
+    slot: float | None
+    started: float | None
+    finished: float | None
+    acked: float | None
+
+
+def times_of(attempt: Attempt) -> Times:
+    """When an attempt passed each station."""
+    sent, received, started, last = attempt.sent, attempt.received, attempt.started, attempt.last
+    value = attempt.value
+    start = value(_STARTED)
+    if start is None and started is not None:
+        start = started[1]
+    finish = value(_FINISHED)
+    if finish is None and last is not None:
+        finish = last[1]
+        runtime = value(RUNTIME)
+        if start is not None and runtime is not None and runtime >= 0:
+            # Celery announces the end when it gets to it; the run itself ended runtime seconds after the start.
+            finish = min(finish, start + runtime)
+    return Times(
+        value(_PUBLISHED) or (sent[1] if sent else None),
+        value(_DELIVERED) or (received[1] if received else None),
+        value(_SLOT),
+        start,
+        finish,
+        value(_ACKED),
+    )
+
+
+def _span(begin: float | None, end: float | None) -> float | None:
+    if begin is None or end is None:
+        return None
+    if end >= begin:
+        return end - begin
+    return 0.0 if begin - end <= SKEW_TOLERANCE_S else None
+
+
+def segments_of(times: Times, eta: str | None, runtime: float | None) -> tuple[float | None, ...]:
+    """How long each segment of ``records.Segments`` took, in its order."""
+    due = times.delivered
+    if eta is not None and due is not None:
+        due = max(due, _epoch(eta) or due)
+    if times.started is None:
+        run = None
+    elif runtime is not None and runtime >= 0:
+        run = float(runtime)
+    else:
+        run = _span(times.started, times.finished)
+    taken = times.slot if times.slot is not None else times.started
+    return (
+        _span(times.published, times.delivered),
+        _span(due, taken),
+        _span(times.slot, times.started),
+        run,
+        _span(times.finished, times.acked),
+        _span(times.published, times.acked if times.acked is not None else times.finished),
+    )
+
+
+def _epoch(text: str) -> float | None:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def anomalies_of(evidence: Evidence, attempts: list[Attempt]) -> tuple[str, ...]:
+    """What should not happen and did, such as a run that began after the end."""
+    found = set()
+    ended: list[Mark] = []
+    for attempt in attempts:
+        if attempt.starts > 1:
+            found.add("started twice")
+        ended += [mark for mark in attempt.marks if is_final(mark) and mark[0] in (SUCCEEDED, FAILED)]
+    if ended:
+        first_end = min(mark[1] for mark in ended)
+        finals = {mark[0] for mark in ended}
+        if len(ended) > 1:
+            found.add("ended twice" if len(finals) == 1 else "ended differently")
+        if any(mark[0] == STARTED and mark[1] > first_end + SKEW_TOLERANCE_S for mark in evidence.marks):
+            found.add("final then started")
+    if any(BAD in mark[5] for mark in evidence.marks):
+        found.add("bad field")
+    return tuple(sorted(found))
+
+
+def summarise(evidence: Evidence) -> Summary:
+    """Reduce evidence to what is counted."""
+    name, mark = decisive(evidence)
+    known = registers(evidence)
+    attempts = attempts_of(evidence, known)
+    runs, starts = [], []
+    arrived = None
+    for attempt in attempts:
+        times = times_of(attempt)
+        if arrived is None:
+            arrived = _first(times.published, times.delivered, times.started, times.finished)
+        if times.started is not None:
+            starts.append(times.started)
+        last = attempt.last
+        if last is not None:
+            at = times.finished if times.finished is not None else last[1]
+            segments = segments_of(times, attempt.value(ETA), attempt.value(RUNTIME))
+            runs.append(Run(at, _OUTCOME_OF[KINDS[last[0]]], last[3], segments))
+    return Summary(
+        name,
+        known.get(NAME),
+        known.get(QUEUE),
+        mark[3] if mark else None,
+        known.get(ROOT),
+        arrived or 0.0,
+        tuple(starts),
+        tuple(runs),
+        anomalies_of(evidence, attempts),
+    )
+
+
+def _first(*times: float | None) -> float | None:
+    return next((time for time in times if time is not None), None)

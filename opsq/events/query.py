@@ -1,0 +1,275 @@
+"""The only way to read what the monitor knows: frozen records for pages, metrics, the command line and the autoscaler.
+
+Thread: any. Rows and rolled-up history come from the store; what is live comes from the cluster by copies, each
+of one moment. A figure that is not known is ``None``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from opsq.clock import Clock, SystemClock
+from opsq.events import search as searching
+from opsq.events import series as rolled
+from opsq.events.cluster import Cluster
+from opsq.events.evidence import decode
+from opsq.events.facets import FacetCounts
+from opsq.events.feed import Feed
+from opsq.events.life import OUTCOMES
+from opsq.events.records import (
+    Counters,
+    DepthSample,
+    Facets,
+    Freshness,
+    Overview,
+    Point,
+    QueueItem,
+    Strip,
+    TaskDetail,
+    TaskItem,
+    TaskPage,
+    TaskTypeItem,
+    WorkerItem,
+)
+from opsq.events.rollup import ALL_TIME, ARRIVED, COMBINATION, decode_slice, parts
+from opsq.events.search import EVERYTHING, Search
+from opsq.events.store import Store, TaskRow
+from opsq.events.stream import StreamStatus
+from opsq.events.strip import fresh_depths, strip
+from opsq.events.tries import detail, item
+from opsq.events.workers import LATE, LOST, ONLINE, liveness, worker_item
+from opsq.events.writer import StoreStatus
+from opsq.wire import states
+
+PAGE: Final = 50
+LONGEST_PAGE: Final = 1_000
+#: Rows a text search reads before it says that it did not read them all.
+SCAN_ROWS: Final = 20_000
+_SCAN_CHUNK: Final = 500
+CHILDREN: Final = 100
+_RATE_S: Final = 60
+
+
+class Query:
+    """Reads one cluster. stream and writer: how receiving and keeping go, asked when needed."""
+
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        *,
+        feed: Feed | None = None,
+        stream: Callable[[], StreamStatus] | None = None,
+        writer: Callable[[], StoreStatus] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._feed = feed
+        self._stream = stream
+        self._writer = writer
+        self._clock = clock or SystemClock()
+
+    # -- now -----------------------------------------------------------------------------------------------------------
+
+    def freshness(self) -> Freshness:
+        """Whether what is read can be believed."""
+        stream = self._stream() if self._stream else None
+        keeping = self._writer() if self._writer else StoreStatus()
+        return Freshness(
+            as_of=self._clock.now(),
+            connected=stream.connected if stream else False,
+            stale_since_at=stream.stale_since_at if stream else None,
+            stale_reason=stream.reason if stream else "",
+            store_failing_since_at=keeping.failing_since_at,
+            store_error=keeping.error,
+            version=self._feed.version if self._feed else 0,
+        )
+
+    def strip(self) -> Strip:
+        """The seven figures of the status strip."""
+        return strip(self._cluster, self._clock.now())
+
+    def overview(self) -> Overview:
+        """The strip with the counts of states and workers."""
+        now = self._clock.now()
+        by_state: dict[str, int] = {}
+        for (state, _, _, _), count in self._cluster.cells.copy().items():
+            by_state[state] = by_state.get(state, 0) + count
+        alive = [liveness(record, now) for record in self._cluster.workers.copy()]
+        return Overview(
+            strip=strip(self._cluster, now),
+            freshness=self.freshness(),
+            states=by_state,
+            workers_online=alive.count(ONLINE),
+            workers_late=alive.count(LATE),
+            workers_lost=alive.count(LOST),
+            tasks_kept=sum(by_state.values()),
+        )
+
+    def workers(self) -> tuple[WorkerItem, ...]:
+        """Every worker known, those in trouble first, then by name."""
+        now = self._clock.now()
+        counts: dict[tuple[str | None, str], int] = {}
+        for (state, _, _, worker), count in self._cluster.cells.copy().items():
+            counts[worker, state] = counts.get((worker, state), 0) + count
+        found = [
+            worker_item(
+                record,
+                now,
+                gaps=self._cluster.sequences.gaps_of(record.name),
+                running=counts.get((record.name, states.STARTED), 0),
+                succeeded=counts.get((record.name, states.SUCCESS), 0),
+                failed=counts.get((record.name, states.FAILURE), 0),
+            )
+            for record in self._cluster.workers.copy()
+        ]
+        trouble = {LATE: 0, LOST: 0}
+        return tuple(sorted(found, key=lambda worker: (trouble.get(worker.status, 1), worker.name)))
+
+    def worker(self, name: str) -> WorkerItem | None:
+        """One worker."""
+        return next((worker for worker in self.workers() if worker.name == name), None)
+
+    def queues(self) -> tuple[QueueItem, ...]:
+        """Every queue that was seen or sampled, the fullest first."""
+        now = self._clock.now()
+        samples = {sample.name: sample for sample in fresh_depths(self._cluster, now)}
+        consumed: dict[str, list[str]] = {}
+        for record in self._cluster.workers.copy():
+            told = record.said.get("queues")
+            if liveness(record, now) in (ONLINE, LATE) and isinstance(told, list):
+                for queue in told:
+                    consumed.setdefault(str(queue), []).append(record.name)
+        names = {*samples, *consumed, *self._cluster.queues.copy()}
+        found = [self._queue(name, samples.get(name), tuple(sorted(consumed.get(name, ()))), now) for name in names]
+        return tuple(sorted(found, key=lambda queue: (-(queue.ready or 0), queue.name)))
+
+    def _queue(self, name: str, sample: DepthSample | None, workers: tuple[str, ...], now: float) -> QueueItem:
+        recent = self._cluster.rollup.recent("q:" + name)
+        last = [data.counts for second, data in recent.items() if now - _RATE_S <= second < int(now)]
+        arrived = sum(counts[ARRIVED] for counts in last) / _RATE_S
+        done = sum(counts[0] + counts[1] for counts in last) / _RATE_S
+        drains = sample is not None and sample.ready > 0 and done > arrived
+        return QueueItem(
+            name=name,
+            ready=sample.ready if sample else None,
+            unacked=sample.unacked if sample else None,
+            oldest_age_s=sample.oldest_age_s if sample else None,
+            consumers=sample.consumers if sample else None,
+            sampled_at=sample.at if sample else None,
+            arrived_per_s=max(0.0, arrived),
+            done_per_s=max(0.0, done),
+            drain_s=sample.ready / (done - arrived) if drains and sample else None,
+            workers=workers,
+        )
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def tasks(self, search: Search = EVERYTHING, *, before: int | None = None, limit: int = PAGE) -> TaskPage:
+        """A page of tasks, newest first. before: ``older`` of the page before."""
+        limit = max(1, min(limit, LONGEST_PAGE))
+        counts = FacetCounts(self._cluster.cells.copy())
+        if search.has_text:
+            return self._text_page(search, counts, before, limit)
+        where = searching.where(search, counts.names, before, counts.rarest(search))
+        rows = self._store.tasks(where, limit + 1)
+        total = None if search.id or search.since_at or search.until_at else counts.total(search)
+        return TaskPage(
+            items=tuple(_item(row) for row in rows[:limit]),
+            older=rows[limit - 1].key if len(rows) > limit else None,
+            total=total,
+        )
+
+    def _text_page(self, search: Search, counts: FacetCounts, before: int | None, limit: int) -> TaskPage:
+        found: list[TaskItem] = []
+        scanned = 0
+        cursor = before
+        while scanned < SCAN_ROWS:
+            where = searching.where(search, counts.names, cursor, counts.rarest(search))
+            rows = self._store.tasks(where, _SCAN_CHUNK)
+            for row in rows:
+                scanned += 1
+                cursor = row.key
+                shown = _item(row)
+                if searching.matches(search, shown):
+                    found.append(shown)
+                    if len(found) == limit:
+                        return TaskPage(items=tuple(found), older=cursor, total=None, scanned=scanned)
+            if len(rows) < _SCAN_CHUNK:
+                return TaskPage(items=tuple(found), older=None, total=None, scanned=scanned)
+        return TaskPage(items=tuple(found), older=cursor, total=None, scanned=scanned, complete=False)
+
+    def facets(self, search: Search = EVERYTHING, *, most: int = 50) -> Facets:
+        """How many tasks each state, type, queue and worker has under the rest of the filter."""
+        return FacetCounts(self._cluster.cells.copy()).facets(search, most)
+
+    def task(self, id: str) -> TaskDetail | None:
+        """One task with every try and its relatives, ``None`` when nothing is known of it."""
+        row = self._store.task(id)
+        if row is None:
+            return None
+        known = decode(row.evidence)
+        shown = item(row.key, row.id, known)
+        parent_id = shown.parent_id
+        parent = self._store.task(parent_id) if parent_id and parent_id != id else None
+        return detail(shown, known, parent=_item(parent) if parent else None, children=self._children(shown))
+
+    def _children(self, of: TaskItem) -> tuple[TaskItem, ...]:
+        rows = self._store.relatives(of.root_id or of.id, CHILDREN * 10)
+        children = [child for child in map(_item, rows) if child.parent_id == of.id and child.id != of.id]
+        return tuple(children[:CHILDREN])
+
+    # -- history -------------------------------------------------------------------------------------------------------
+
+    def task_types(self, window_s: float = 3600.0) -> tuple[TaskTypeItem, ...]:
+        """Task types over the window, most slot time first."""
+        return rolled.task_types(self._store, window_s, self._clock.now())
+
+    def series(
+        self, window_s: float = 3600.0, *, type: str | None = None, queue: str | None = None, worker: str | None = None,
+        width_s: int | None = None,
+    ) -> tuple[Point, ...]:  # fmt: skip
+        """The last ``window_s`` of everything, or of one task type, queue or worker, oldest first."""
+        now = self._clock.now()
+        name = f"t:{type}" if type else f"q:{queue}" if queue else f"w:{worker}" if worker else ""
+        width = width_s or rolled.tier_for(window_s, 120)
+        return rolled.points(self._store, name, now - window_s + width, now, width, now)
+
+    def counters(self) -> Counters:
+        """Totals for metrics."""
+        cluster = self._cluster
+        outcomes: dict[tuple[str, str | None, str | None, str | None], int] = {}
+        run_s: dict[tuple[str | None, str | None, str | None], float] = {}
+        for _, series, data in self._store.slices(ALL_TIME, 0, 1, prefix=COMBINATION):
+            total, labels = decode_slice(data), parts(series)
+            run_s[labels] = total.run_s
+            for name, count in zip(OUTCOMES, total.counts, strict=False):
+                if count > 0:
+                    outcomes[(name, *labels)] = count
+        now_strip = strip(cluster, self._clock.now())
+        stream = self._stream() if self._stream else None
+        return Counters(
+            events=cluster.ledger.kinds.copy(),
+            malformed=cluster.ledger.malformed,
+            duplicates=cluster.ledger.duplicates,
+            dropped=cluster.ledger.dropped,
+            lost=now_strip.lost_events,
+            lost_unknown_emitters=now_strip.lost_unknown_emitters,
+            anomalies=cluster.ledger.anomalies.copy(),
+            tasks=cluster.cells.copy(),
+            outcomes=outcomes,
+            run_s=run_s,
+            live_tasks=len(cluster.live),
+            live_bytes=cluster.live.bytes,
+            history_bytes=self._store.size_bytes(),
+            stream_reconnects=stream.reconnects if stream else 0,
+            feed_overflows=self._feed.overflows if self._feed else 0,
+            depths=cluster.depths.copy(),
+            samples=tuple(cluster.samples.copy()),
+        )
+
+
+def _item(row: TaskRow) -> TaskItem:
+    return item(row.key, row.id, decode(row.evidence))

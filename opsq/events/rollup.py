@@ -1,0 +1,269 @@
+"""Counts and latency sketches by time: buckets in tiers of 1 s, 10 s, 1 min, 1 h and 1 d.
+
+A **slice** is one series in one bucket of one tier. Series: ``""`` everything, ``t:`` a task type, ``q:`` a queue,
+``w:`` a worker, ``c:`` a combination of the three (all time only). Everything in a slice is a sum, so slices merge,
+and a change of evidence is a difference that is added. The one-second tier has no latency sketches and is not stored.
+
+Thread: the writer's, except ``recent``, which any thread may call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from opsq.events import sketch
+from opsq.events.life import OUTCOMES, Run, Summary
+from opsq.events.sketch import Sketch
+
+SECOND: Final = 1
+
+
+class Tier(NamedTuple):
+    """width_s of a bucket and how long its buckets are kept, in seconds."""
+
+    width_s: int
+    keep_s: int
+
+
+TIERS: Final = (
+    Tier(SECOND, 600),
+    Tier(10, 6 * 3600),
+    Tier(60, 7 * 86400),
+    Tier(3600, 90 * 86400),
+    Tier(86400, 2 * 366 * 86400),
+)
+STORED_TIERS: Final = TIERS[1:]
+#: The width of the one bucket that holds all time.
+ALL_TIME: Final = 0
+SEGMENTS: Final = ("broker", "prefetch", "start", "run", "settle", "total")
+LAG: Final = len(SEGMENTS)  # the sketch of event lag, in the series of everything
+COUNTS: Final = (*OUTCOMES, "arrived", "started")
+ARRIVED, STARTED = COUNTS.index("arrived"), COUNTS.index("started")
+_RUN: Final = SEGMENTS.index("run")
+#: Events up to this far in the future are a clock that is a little ahead; later ones are counted and left out.
+FUTURE_S: Final = 60.0
+
+#: (tier width in seconds, bucket start in epoch seconds, series)
+SliceKey = tuple[int, int, str]
+
+
+class Slice(msgspec.Struct, array_like=True):
+    """One series in one bucket. counts by ``COUNTS``; run_s: seconds of slots used; sketches by segment index.
+
+    ready_max and oldest_max_s: the most that waited, of queues that were sampled.
+    """
+
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * len(COUNTS))
+    run_s: float = 0.0
+    sketches: dict[int, Sketch] = {}
+    ready_max: int | None = None
+    oldest_max_s: float | None = None
+
+    def add(self, other: Slice, *, sketches: bool = True) -> None:
+        """Add the sums of another slice."""
+        counts = self.counts
+        for position, amount in enumerate(other.counts):
+            if amount:
+                counts[position] += amount
+        self.run_s += other.run_s
+        if sketches:
+            for segment, held in other.sketches.items():
+                sketch.merge(self.sketches.setdefault(segment, {}), held)
+        if other.ready_max is not None:
+            self.ready_max = max(other.ready_max, self.ready_max or 0)
+        if other.oldest_max_s is not None:
+            self.oldest_max_s = max(other.oldest_max_s, self.oldest_max_s or 0.0)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(Slice)
+
+
+def encode_slice(data: Slice) -> bytes:
+    """A slice as stored."""
+    return _ENCODER.encode(data)
+
+
+def decode_slice(data: bytes) -> Slice:
+    """Read what ``encode_slice`` wrote."""
+    return _DECODER.decode(data)
+
+
+COMBINATION: Final = "c:"
+_BETWEEN: Final = "\x1f"
+
+
+def combination(type: str | None, queue: str | None, worker: str) -> str:
+    """The series of a task type, queue and worker together."""
+    return f"{COMBINATION}{type or ''}{_BETWEEN}{queue or ''}{_BETWEEN}{worker}"
+
+
+def parts(series: str) -> tuple[str | None, str | None, str | None]:
+    """The task type, queue and worker of a combination."""
+    type, queue, worker = [*series.removeprefix(COMBINATION).split(_BETWEEN), "", ""][:3]
+    return type or None, queue or None, worker or None
+
+
+_NOTHING: Final = Summary("", None, None, None, None, 0.0, (), (), ())
+
+
+def _series(summary: Summary) -> list[str]:
+    names = [""]
+    if summary.type is not None:
+        names.append("t:" + summary.type)
+    if summary.queue is not None:
+        names.append("q:" + summary.queue)
+    return names
+
+
+class Delta:
+    """What a batch changes: sums per second and series, collected first and spread over the tiers once."""
+
+    def __init__(self) -> None:
+        self.slices: dict[tuple[int, str], Slice] = {}
+
+    def change(self, before: Summary | None, after: Summary) -> None:
+        """Count a task as it is now, taking back what it counted before."""
+        names = _series(after)
+        if before is None:
+            before = _NOTHING
+        elif (before.type, before.queue) != (after.type, after.queue):
+            self._move(before, _NOTHING, _series(before))
+            before = _NOTHING
+        self._move(before, after, names)
+
+    def _move(self, before: Summary, after: Summary, names: list[str]) -> None:
+        if before.arrived_at != after.arrived_at:
+            for at, sign in ((before.arrived_at, -1), (after.arrived_at, 1)):
+                if at:
+                    for name in names:
+                        self._slice(at, name).counts[ARRIVED] += sign
+        for mine, others, sign in ((before, after, -1), (after, before, 1)):
+            if mine.started_at != others.started_at:
+                for at in mine.started_at:
+                    if at not in others.started_at:
+                        for name in names:
+                            self._slice(at, name).counts[STARTED] += sign
+            if mine.runs != others.runs:
+                for run in mine.runs:
+                    if run not in others.runs:
+                        self._run(mine, run, names, sign)
+
+    def _run(self, summary: Summary, run: Run, names: list[str], sign: int) -> None:
+        indexes = [(segment, sketch.index(length)) for segment, length in enumerate(run.segments) if length is not None]
+        run_s = (run.segments[_RUN] or 0.0) * sign
+        for name in (*names, "w:" + run.worker):
+            data = self._slice(run.at, name)
+            data.counts[run.outcome] += sign
+            data.run_s += run_s
+            sketches = data.sketches
+            for segment, bucket in indexes:
+                held = sketches.get(segment)
+                if held is None:
+                    held = sketches[segment] = {}
+                held[bucket] = held.get(bucket, 0) + sign
+        data = self._slice(run.at, combination(summary.type, summary.queue, run.worker))
+        data.counts[run.outcome] += sign
+        data.run_s += run_s
+
+    def lag(self, at: float, lag_s: float) -> None:
+        """Note how late events were when they were counted."""
+        held = self._slice(at, "").sketches.setdefault(LAG, {})
+        bucket = sketch.index(lag_s)
+        held[bucket] = held.get(bucket, 0) + 1
+
+    def depth(self, at: float, queue: str, ready: int, oldest_age_s: float | None) -> None:
+        """Note how much waited in a queue."""
+        for name in ("", "q:" + queue):
+            data = self._slice(at, name)
+            if name:
+                data.ready_max = max(ready, data.ready_max or 0)
+            if oldest_age_s is not None:
+                data.oldest_max_s = max(oldest_age_s, data.oldest_max_s or 0.0)
+
+    def _slice(self, at: float, series: str) -> Slice:
+        key = (int(at), series)
+        data = self.slices.get(key)
+        if data is None:
+            data = self.slices[key] = Slice()
+        return data
+
+
+class Rollup:
+    """The open slices of every tier, over a store that keeps the rest.
+
+    fetch: reads stored slices by key; a slice that is not in memory is read before it is changed, so a late event
+    adds to what was kept. max_slices bounds what stays in memory (the store keeps everything).
+    """
+
+    def __init__(
+        self, fetch: Callable[[Iterable[SliceKey]], Mapping[SliceKey, bytes]], *, max_slices: int = 20_000
+    ) -> None:
+        self._fetch = fetch
+        self._max_slices = max_slices
+        self._open: dict[SliceKey, Slice] = {}
+        self._touched: set[SliceKey] = set()
+        self._seconds: dict[int, dict[str, Slice]] = {}
+        self.out_of_range = 0
+
+    def apply(self, delta: Delta, now: float) -> None:
+        """Spread a batch's sums over the tiers."""
+        wanted: list[tuple[SliceKey, Slice]] = []
+        for (at, series), data in delta.slices.items():
+            if at > now + FUTURE_S or at < now - TIERS[-1].keep_s:
+                self.out_of_range += 1
+                continue
+            wanted.append(((ALL_TIME, 0, series), data))
+            if series.startswith(COMBINATION):
+                continue
+            if at >= now - TIERS[0].keep_s:
+                self._seconds.setdefault(at, {}).setdefault(series, Slice()).add(data, sketches=False)
+                if LAG in data.sketches:
+                    recent = self._seconds[at][series].sketches.setdefault(LAG, {})
+                    sketch.merge(recent, data.sketches[LAG])
+            for tier in STORED_TIERS:
+                if at >= now - tier.keep_s:
+                    wanted.append(((tier.width_s, at - at % tier.width_s, series), data))
+        self._load(key for key, _ in wanted)
+        for key, data in wanted:
+            self._open[key].add(data)
+            self._touched.add(key)
+        self._forget_seconds(now)
+
+    def _load(self, keys: Iterable[SliceKey]) -> None:
+        missing = {key for key in keys if key not in self._open}
+        if missing:
+            stored = self._fetch(missing)
+            for key in missing:
+                self._open[key] = decode_slice(stored[key]) if key in stored else Slice()
+
+    def _forget_seconds(self, now: float) -> None:
+        oldest = int(now) - TIERS[0].keep_s
+        for second in [second for second in self._seconds if second < oldest]:
+            del self._seconds[second]
+
+    def take(self) -> dict[SliceKey, bytes]:
+        """The slices changed since the last call, whole, as they are to be stored."""
+        taken = {key: encode_slice(self._open[key]) for key in self._touched}
+        self._touched.clear()
+        return taken
+
+    def shrink(self) -> None:
+        """Forget slices beyond the bound, oldest start first. Only after what ``take`` gave has been stored."""
+        surplus = len(self._open) - self._max_slices
+        if surplus > 0:
+            # A quarter at once: sorting for every single slice would cost more than reading one back.
+            surplus += self._max_slices // 4
+            for key in sorted(self._open, key=lambda key: key[1])[:surplus]:
+                if key not in self._touched:
+                    del self._open[key]
+
+    def recent(self, series: str) -> dict[int, Slice]:
+        """The last ten minutes of a series by second, for the strip. Thread: any; slices may still be changing."""
+        return {second: found for second, by_series in self._seconds.copy().items() if (found := by_series.get(series))}
+
+    def __len__(self) -> int:
+        return len(self._open)

@@ -1,0 +1,278 @@
+"""History in one SQLite file: the writer's side. Reading is ``sqlite_read.py``.
+
+WAL, so readers never wait for the writer; ``synchronous=NORMAL``, so a killed process loses nothing that was
+written and a power cut may lose the last batches, never consistency. One monitor writes a file at a time; a lock
+beside the file says so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+from opsq.errors import ConfigError, Fault, StoreUnavailable
+from opsq.events.records import time_key
+from opsq.events.rollup import STORED_TIERS, SliceKey
+from opsq.events.sqlite_read import COLUMNS, Reader, row_of
+from opsq.events.sqlite_schema import id_hash, migrate
+from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Restored, Retention, TaskRow
+
+_CACHE_KIB: Final = 64 * 1024
+_MANY: Final = 500
+_BETWEEN: Final = "\x1f"
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """A ``Store`` in the file at ``path``; made when it does not exist.
+
+    Thread: one writer; reads from any. Raises StoreUnavailable when the file cannot be used.
+    """
+
+    def __init__(self, path: Path | str, *, busy_timeout_s: float = 5.0) -> None:
+        self.path = Path(path)
+        self._lock = self._take_lock()
+        self._removed_slices_at = 0.0
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                self.path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self._db.execute("PRAGMA wal_autocheckpoint = 4000")
+            self._db.execute("PRAGMA journal_size_limit = 67108864")
+            migrate(self._db, str(self.path))
+            self._numbers: dict[str, int] = {name: id for id, name in self._db.execute("SELECT id, name FROM names")}
+        except (sqlite3.Error, OSError) as error:
+            self._release_lock()
+            raise StoreUnavailable(f"history cannot be kept in {self.path}: {error}") from error
+        except StoreUnavailable:
+            self._release_lock()
+            raise
+        self._names: dict[int, str] = {id: name for name, id in self._numbers.items()}
+        self._reader = Reader(self.path, self._numbers, self._names)
+        self.task = self._reader.task
+        self.tasks = self._reader.tasks
+        self.relatives = self._reader.relatives
+        self.slices = self._reader.slices
+        self.size_bytes = self._reader.size_bytes
+
+    def _take_lock(self) -> int:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(handle)
+            raise StoreUnavailable(
+                f"another monitor (process {holder}) writes {self.path}; stop it, or give this one its own data_dir"
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        return handle
+
+    def _release_lock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    # -- what the writer asks ----------------------------------------------------------------------------------------
+
+    def restore(self) -> Restored:
+        """Everything the writer needs in memory."""
+
+        def read() -> Restored:
+            cells = {_cell(text): n for text, n in self._db.execute("SELECT cell, n FROM cells WHERE n != 0")}
+            workers = dict(self._db.execute("SELECT name, record FROM workers"))
+            return Restored(cells, workers, dict(self._db.execute("SELECT name, value FROM ledger")))
+
+        return self._guarded(read)
+
+    def load(self, ids: Sequence[str]) -> dict[str, TaskRow]:
+        """The rows of these tasks, as far as they exist."""
+        wanted = {id_hash(id): id for id in ids}
+        asked = set(ids)
+
+        def read() -> dict[str, TaskRow]:
+            found = {}
+            for numbers in _chunks(list(wanted)):
+                sql = f"SELECT {COLUMNS} FROM tasks WHERE id_hash IN ({_marks(numbers)})"
+                for record in self._db.execute(sql, numbers):
+                    if record[1] in asked:
+                        found[record[1]] = row_of(record, self._names)
+            return found
+
+        return self._guarded(read)
+
+    def taken(self, keys: Sequence[int]) -> set[int]:
+        """Which of these row keys are in use."""
+
+        def read() -> set[int]:
+            found: set[int] = set()
+            for chunk in _chunks(list(keys)):
+                sql = f"SELECT key FROM tasks WHERE key IN ({_marks(chunk)})"
+                found.update(key for (key,) in self._db.execute(sql, chunk))
+            return found
+
+        return self._guarded(read)
+
+    def fetch_slices(self, keys: Iterable[SliceKey]) -> Mapping[SliceKey, bytes]:
+        """Stored slices by key, as far as they exist."""
+        sql = "SELECT data FROM slices WHERE width = ? AND series = ? AND start = ?"
+
+        def read() -> dict[SliceKey, bytes]:
+            found = {}
+            for width, start, series in keys:
+                for (data,) in self._db.execute(sql, (width, series, start)):
+                    found[width, start, series] = data
+            return found
+
+        return self._guarded(read)
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def write(self, changes: Changes) -> None:
+        """Write all of it or none."""
+        self._transaction(lambda: self._write(changes))
+
+    def _write(self, changes: Changes) -> None:
+        rows = changes.rows.values()
+        self._name_all(rows)
+        number = self._numbers
+        self._db.executemany(
+            "INSERT INTO tasks VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET state = excluded.state, "
+            "type = excluded.type, queue = excluded.queue, worker = excluded.worker, root = excluded.root, "
+            "evidence = excluded.evidence",
+            [
+                (
+                    row.key,
+                    id_hash(row.id),
+                    row.id,
+                    number[row.state],
+                    None if row.type is None else number[row.type],
+                    None if row.queue is None else number[row.queue],
+                    None if row.worker is None else number[row.worker],
+                    None if row.root is None else id_hash(row.root),
+                    row.evidence,
+                )
+                for row in rows
+            ],
+        )
+        self._add_cells(changes.cells)
+        self._db.executemany(
+            "INSERT INTO slices VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET data = excluded.data",
+            [(width, series, start, data) for (width, start, series), data in changes.slices.items()],
+        )
+        kept = [(name, record) for name, record in changes.workers.items() if record is not None]
+        self._db.executemany("INSERT OR REPLACE INTO workers VALUES (?,?)", kept)
+        gone = [(name,) for name, record in changes.workers.items() if record is None]
+        self._db.executemany("DELETE FROM workers WHERE name = ?", gone)
+        self._db.executemany("INSERT OR REPLACE INTO ledger VALUES (?,?)", list(changes.ledger.items()))
+
+    def _name_all(self, rows: Iterable[TaskRow]) -> None:
+        known = self._numbers
+        fresh = {name for row in rows for name in row.cell if name is not None and name not in known}
+        for name in sorted(fresh):
+            # Looked up too: after a rolled-back transaction the name may or may not be in the file.
+            self._db.execute("INSERT INTO names (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+            (id,) = self._db.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
+            self._numbers[name] = id
+            self._names[id] = name
+
+    def _add_cells(self, cells: Mapping[Cell, int]) -> None:
+        self._db.executemany(
+            "INSERT INTO cells VALUES (?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            [(_BETWEEN.join(part or "" for part in cell), amount) for cell, amount in cells.items()],
+        )
+
+    def retain(self, retention: Retention, now: float) -> Removed:
+        """Delete a bounded chunk of what is too old or too much, oldest first."""
+        oldest = 0 if retention.keep_s is None else time_key(now - retention.keep_s)
+        full = retention.max_bytes is not None and self.size_bytes() > retention.max_bytes
+        return self._transaction(lambda: self._retain(oldest, full, now))
+
+    def _retain(self, oldest: int, full: bool, now: float) -> Removed:
+        if now - self._removed_slices_at > 60.0:
+            self._removed_slices_at = now
+            for tier in STORED_TIERS:
+                sql = "DELETE FROM slices WHERE width = ? AND start < ?"
+                self._db.execute(sql, (tier.width_s, int(now) - tier.keep_s - tier.width_s))
+            self._db.execute("DELETE FROM cells WHERE n = 0")
+        (last,) = self._db.execute(
+            "SELECT max(key) FROM (SELECT key FROM tasks WHERE ? OR key < ? ORDER BY key LIMIT ?)",
+            (full, oldest, RETAIN_CHUNK),
+        ).fetchone()
+        if last is None:
+            return Removed()
+        cells: dict[Cell, int] = {}
+        doomed = self._db.execute(
+            "SELECT state, type, queue, worker, count(*) FROM tasks WHERE key <= ? GROUP BY 1, 2, 3, 4", (last,)
+        )
+        name = self._names
+        for state, type, queue, worker, n in doomed.fetchall():
+            cells[name[state], name.get(type), name.get(queue), name.get(worker)] = -n
+        rows = self._db.execute("DELETE FROM tasks WHERE key <= ?", (last,)).rowcount
+        self._add_cells(cells)
+        return Removed(last + 1, rows, cells, more=rows >= RETAIN_CHUNK)
+
+    # -- guards --------------------------------------------------------------------------------------------------------
+
+    def _transaction(self, act: Callable[[], T]) -> T:
+        def whole() -> T:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                result = act()
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                self._forget_rolled_back_names()
+                raise
+            return result
+
+        return self._guarded(whole)
+
+    def _forget_rolled_back_names(self) -> None:
+        stored = {name: id for id, name in self._db.execute("SELECT id, name FROM names")}
+        for name in [name for name in self._numbers if name not in stored]:
+            self._names.pop(self._numbers.pop(name), None)
+
+    def _guarded(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"history in {self.path} failed: {error}") from error
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._reader.close()
+        self._db.close()
+        self._release_lock()
+
+
+def open_url(url: str) -> SqliteStore:
+    """Open ``sqlite:///path``; three slashes and an absolute path make four."""
+    path = url.removeprefix("sqlite://").removeprefix("/")
+    if not path:
+        raise ConfigError([Fault("expected a file, such as sqlite:////var/lib/opsq/history.db", "monitor_store_url")])
+    return SqliteStore(path)
+
+
+def _cell(text: str) -> Cell:
+    state, type, queue, worker = text.split(_BETWEEN)
+    return state, type or None, queue or None, worker or None
+
+
+def _chunks(values: list[int]) -> Iterable[list[int]]:
+    return (values[start : start + _MANY] for start in range(0, len(values), _MANY))
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))

@@ -1,0 +1,216 @@
+"""Workers as their events show them: alive, late, lost or gone, and what they said last.
+
+Liveness is judged by the monitor's own clock, from when events arrived; a worker whose clock is wrong is not
+lost. Any event of a worker proves that it lives. What it says about itself is ordered by its own clock, so a
+late ``worker-offline`` of an earlier start does not put it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeGuard
+
+import msgspec
+
+from opsq.events.records import WorkerItem
+from opsq.wire.event import Event
+
+ONLINE, LATE, LOST, OFFLINE = "online", "late", "lost", "offline"
+DEFAULT_FREQ_S: Final = 2.0
+#: Heartbeats that may be missing before a worker is late, and before it is given up.
+LATE_BEATS: Final = 3.0
+LOST_BEATS: Final = 15.0
+#: An idle or busy machine hiccups; shorter silences are never called late or lost.
+LATE_S: Final = 6.0
+LOST_S: Final = 30.0
+_SKEW_WINDOW_S: Final = 60.0
+_KNOWN: Final = frozenset(
+    {
+        *("freq", "active", "processed", "loadavg", "sw_ident", "sw_ver", "sw_sys", "slots", "busy", "prefetch"),
+        *("pool", "queues", "cpu_share", "rss_bytes", "dropped", "failures"),
+    }
+)
+_MAX_DETAILS_BYTES: Final = 16_384
+
+
+class WorkerRecord(msgspec.Struct, array_like=True):
+    """What is kept of one worker. said: its last facts; (said_at, clock) orders them by its own clock."""
+
+    name: str
+    first_seen_at: float
+    last_seen_at: float
+    said_at: float = 0.0
+    clock: int = 0
+    offline: bool = False
+    incarnation: str | None = None
+    pid: int | None = None
+    freq_s: float = DEFAULT_FREQ_S
+    said: dict[str, Any] = {}
+    skew_s: float | None = None
+    skew_since: float = 0.0
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def restore_workers(workers: Workers, stored: Mapping[str, bytes]) -> None:
+    """Put stored records back."""
+    for name, data in stored.items():
+        workers.records[name] = msgspec.msgpack.decode(data, type=WorkerRecord)
+
+
+class Workers:
+    """All workers of a cluster. Thread: the writer's; ``items`` may be called from any."""
+
+    def __init__(self, *, max_workers: int = 5_000) -> None:
+        self._max = max_workers
+        self.records: dict[str, WorkerRecord] = {}
+        self.changed: set[str] = set()
+        self.removed: set[str] = set()
+
+    def heard(self, name: str, at: float, now: float, *, announces: bool = False) -> None:
+        """Something came from this node at ``now``, stamped ``at``. Clients are not workers: only a worker event
+        (``announces``) makes a node known."""
+        record = self.records.get(name)
+        if record is None:
+            if not announces:
+                return
+            self._bound(name)
+            record = self.records[name] = WorkerRecord(name, now, now)
+        record.last_seen_at = max(record.last_seen_at, now)
+        if record.offline and at > record.said_at and not announces:
+            record.offline = False
+        # The fastest event bounds the skew: what is left above it is delay.
+        ahead = at - now
+        if record.skew_s is None or ahead > record.skew_s or now - record.skew_since > _SKEW_WINDOW_S:
+            record.skew_s, record.skew_since = ahead, now
+        self.changed.add(name)
+
+    def said(self, event: Event, now: float) -> None:
+        """A ``worker-*`` event: take over what it says when it is the latest."""
+        name = event.hostname
+        self.heard(name, event.timestamp, now, announces=True)
+        record = self.records[name]
+        order = (event.timestamp, event.clock or 0)
+        if order < (record.said_at, record.clock):
+            return
+        fields = event.fields
+        freq = fields.get("freq")
+        # A heartbeat that answers a remote command says freq and nothing else: that is no change of rate.
+        if _is_number(freq) and freq > 0 and "processed" in fields:
+            record.freq_s = float(freq)
+        record.said_at, record.clock = order
+        record.offline = event.kind == "worker-offline"
+        if event.emitter:
+            record.incarnation = event.emitter
+        elif event.pid != record.pid or event.kind == "worker-online":
+            record.incarnation = f"{event.pid}@{event.timestamp:.3f}"
+        record.pid = event.pid
+        facts = {key: value for key, value in fields.items() if value is not None}
+        if _size(facts) <= _MAX_DETAILS_BYTES:
+            record.said = {**record.said, **facts} if event.kind == "worker-heartbeat" else facts
+
+    def _bound(self, name: str) -> None:
+        if len(self.records) >= self._max:
+            quietest = min(self.records.values(), key=lambda record: record.last_seen_at)
+            self.forget(quietest.name)
+        self.removed.discard(name)
+
+    def forget(self, name: str) -> None:
+        """Remove a worker."""
+        if self.records.pop(name, None) is not None:
+            self.changed.discard(name)
+            self.removed.add(name)
+
+    def forget_silent(self, before: float) -> None:
+        """Remove workers that were last heard before then."""
+        for name in [record.name for record in self.records.values() if record.last_seen_at < before]:
+            self.forget(name)
+
+    def status(self, name: str, now: float) -> str | None:
+        """How the worker is, ``None`` when it is not known. Thread: any."""
+        record = self.records.get(name)
+        return None if record is None else liveness(record, now)
+
+    def take(self) -> dict[str, bytes | None]:
+        """Records changed since the last call as stored, ``None`` for those removed."""
+        taken: dict[str, bytes | None] = {
+            name: _ENCODER.encode(self.records[name]) for name in self.changed if name in self.records
+        }
+        taken.update(dict.fromkeys(self.removed))
+        self.changed.clear()
+        self.removed.clear()
+        return taken
+
+    def copy(self) -> list[WorkerRecord]:
+        """All records. Thread: any; the records themselves may still change."""
+        return list(self.records.copy().values())
+
+
+def liveness(record: WorkerRecord, now: float) -> str:
+    """Judge a worker by how long it has been silent."""
+    if record.offline:
+        return OFFLINE
+    silent_s = now - record.last_seen_at
+    if silent_s <= max(LATE_S, record.freq_s * LATE_BEATS):
+        return ONLINE
+    return LATE if silent_s <= max(LOST_S, record.freq_s * LOST_BEATS) else LOST
+
+
+def worker_item(
+    record: WorkerRecord, now: float, *, gaps: int | None, running: int, succeeded: int, failed: int
+) -> WorkerItem:
+    """The record as a page shows it."""
+    said = record.said
+    software = " ".join(str(said[key]) for key in ("sw_ident", "sw_ver") if said.get(key))
+    loads = said.get("loadavg")
+    names = said.get("queues")
+    share = _number(said, "cpu_share")
+    return WorkerItem(
+        name=record.name,
+        status=liveness(record, now),
+        last_seen_at=record.last_seen_at,
+        first_seen_at=record.first_seen_at,
+        incarnation=record.incarnation,
+        pid=record.pid,
+        freq_s=record.freq_s,
+        active=_count(said, "active"),
+        processed=_count(said, "processed"),
+        slots=_count(said, "slots"),
+        busy=_count(said, "busy"),
+        prefetch=_count(said, "prefetch"),
+        loadavg=tuple(float(load) for load in loads if _is_number(load))[:3] if isinstance(loads, list) else (),
+        cpu_percent=None if share is None else share * 100,
+        rss_bytes=_count(said, "rss_bytes"),
+        pool=said["pool"] if isinstance(said.get("pool"), str) else None,
+        queues=tuple(str(one) for one in names)[:100] if isinstance(names, list) else (),
+        software=software or None,
+        skew_s=record.skew_s,
+        dropped=_count(said, "dropped"),
+        gaps=gaps,
+        running=running,
+        succeeded=succeeded,
+        failed=failed,
+        details={key: value for key, value in said.items() if key not in _KNOWN},
+    )
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -(2**53) < value < 2**53
+
+
+def _count(said: Mapping[str, Any], name: str) -> int | None:
+    value = said.get(name)
+    return int(value) if _is_number(value) else None
+
+
+def _number(said: Mapping[str, Any], name: str) -> float | None:
+    value = said.get(name)
+    return float(value) if _is_number(value) else None
+
+
+def _size(facts: Mapping[str, Any]) -> int:
+    try:
+        return len(msgspec.msgpack.encode(facts))
+    except (OverflowError, ValueError, TypeError, RecursionError):
+        return _MAX_DETAILS_BYTES + 1

@@ -1,0 +1,319 @@
+"""``opsq monitor``: the watching process, put together from its parts.
+
+Composition root: the only place that knows all of them. Order of start: history, fold, intake of events, depth
+samples, pages; of stop: the opposite, so that what was received is still written. A broker that is away stops
+nothing: the pages come up and say so, and the stream keeps trying.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from opsq import __version__, logs
+from opsq.bootsteps import Bootstep, Graph, Provided
+from opsq.broker.connection import BrokerConnection, open_connection
+from opsq.broker.depth import depth
+from opsq.clock import Clock, SystemClock
+from opsq.errors import BrokerUnavailable, ConfigError, ExitCode, Fault, StartError, StopTimeout
+from opsq.events.cluster import Cluster, Limits
+from opsq.events.feed import Feed
+from opsq.events.query import Query
+from opsq.events.records import DepthSample
+from opsq.events.sqlite import SqliteStore
+from opsq.events.store import MemoryStore, Retention, Store
+from opsq.events.stream import Stream, connector
+from opsq.events.writer import Writer
+from opsq.masking import mask_url
+from opsq.settings import Settings
+from opsq.web.deps import Deps
+from opsq.web.security import LOOPBACK_NAMES
+from opsq.web.server import Address, WebServer
+from opsq.web.view_common import Places
+from opsq.web.view_shell import Place
+
+log = logging.getLogger("opsq.monitor")
+
+STOP_TIMEOUT_S: Final = 3.0
+DEPTH_EVERY_S: Final = 1.0
+DEPTH_RETRY_S: Final = 5.0
+_DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The open store, under a type that steps can ask for."""
+
+    store: Store
+
+
+class HistoryStep(Bootstep[History]):
+    """Opens the history."""
+
+    name: ClassVar[str] = "history"
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings,)
+    provides: ClassVar[type[Any] | None] = History
+
+    def __init__(self) -> None:
+        self._store: Store | None = None
+
+    def start(self, up: Provided) -> History:
+        """Open the store that ``monitor_store_url`` names. Raises ConfigError, StoreUnavailable."""
+        self._store = open_store(up[Settings])
+        return History(self._store)
+
+    def stop(self, deadline: float) -> None:
+        """Close it."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+
+class FoldStep(Bootstep[Writer]):
+    """Folds events into the cluster and writes what changed."""
+
+    name: ClassVar[str] = "fold"
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings, History, Feed, Stream, Cluster)
+    provides: ClassVar[type[Any] | None] = Writer
+
+    def __init__(self) -> None:
+        self._writer: Writer | None = None
+
+    def start(self, up: Provided) -> Writer:
+        """Start the writer's thread."""
+        settings = up[Settings]
+        keep_s = settings.monitor_retention_days * _DAY_S
+        retention = Retention(keep_s or None, settings.monitor_retention_bytes or None)
+        self._writer = Writer(up[Stream], up[Cluster], up[History].store, up[Feed], retention=retention)
+        self._writer.start()
+        return self._writer
+
+    def stop(self, deadline: float) -> None:
+        """Write what is left and stop."""
+        if self._writer is not None and not self._writer.stop(left(deadline)):
+            raise StopTimeout("the writer still writes history")
+
+
+class ClusterStep(Bootstep[Cluster]):
+    """Remembers the cluster, as far as history knows it."""
+
+    name: ClassVar[str] = "cluster"
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings, History)
+    provides: ClassVar[type[Any] | None] = Cluster
+
+    def start(self, up: Provided) -> Cluster:
+        """Restore it."""
+        return Cluster(up[History].store, Limits(live_bytes=up[Settings].monitor_live_tasks_bytes))
+
+
+class IntakeStep(Bootstep[None]):
+    """Receives events; started after the fold and stopped before it, so that nothing received is left out."""
+
+    name: ClassVar[str] = "intake"
+    requires: ClassVar[tuple[type[Any], ...]] = (Stream, Writer)
+
+    def __init__(self) -> None:
+        self._stream: Stream | None = None
+
+    def start(self, up: Provided) -> None:
+        """Start the receiving thread."""
+        self._stream = up[Stream]
+        self._stream.start()
+
+    def stop(self, deadline: float) -> None:
+        """Stop receiving."""
+        if self._stream is not None and not self._stream.stop(left(deadline)):
+            raise StopTimeout("the event stream still waits for the broker")
+
+
+class DepthStep(Bootstep[None]):
+    """Samples how much waits in each queue."""
+
+    name: ClassVar[str] = "depth"
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings, Cluster, Writer)
+
+    def __init__(self) -> None:
+        self._sampler: DepthSampler | None = None
+
+    def start(self, up: Provided) -> None:
+        """Start the sampling thread."""
+        self._sampler = DepthSampler(up[Settings], up[Cluster], up[Writer])
+        self._sampler.start()
+
+    def stop(self, deadline: float) -> None:
+        """Stop sampling."""
+        if self._sampler is not None and not self._sampler.stop(left(deadline)):
+            raise StopTimeout("the depth sampler still waits for the broker")
+
+
+class PagesStep(Bootstep[WebServer]):
+    """Serves pages, API and metrics."""
+
+    name: ClassVar[str] = "pages"
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings, History, Cluster, Feed, Stream, Writer)
+    provides: ClassVar[type[Any] | None] = WebServer
+
+    def __init__(self) -> None:
+        self._server: WebServer | None = None
+
+    def start(self, up: Provided) -> WebServer:
+        """Bind and serve. Raises ConfigError when the port is taken."""
+        settings, writer = up[Settings], up[Writer]
+        feed = up[Feed]
+        query = Query(up[History].store, up[Cluster], feed=feed, stream=up[Stream].status, writer=lambda: writer.status)
+        prefix = "/" + settings.web_url_prefix.strip("/") if settings.web_url_prefix.strip("/") else ""
+        deps = Deps(
+            query=query,
+            feed=feed,
+            here=Place(env_name(settings), broker_name(settings), __version__),
+            places=Places(prefix),
+            allowed_hosts=LOOPBACK_NAMES | {settings.web_host},
+        )
+        self._server = WebServer(deps, Address(settings.web_host, settings.web_port, prefix))
+        self._server.start()
+        return self._server
+
+    def stop(self, deadline: float) -> None:
+        """End the open pages' streams and the server."""
+        if self._server is not None and not self._server.stop(left(deadline)):
+            raise StopTimeout("a page is still being served")
+
+
+class DepthSampler:
+    """Asks the broker for queue depths once a second. Thread: its own; ``start`` and ``stop`` from any."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, writer: Writer, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._writer = writer
+        self._clock = clock or SystemClock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; a second call does nothing."""
+        if self._thread is None and not self._stopping.is_set():
+            self._thread = threading.Thread(target=self._main, name="opsq-depth", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop the thread; false when it still runs after ``timeout_s``."""
+        self._stopping.set()
+        if self._thread is None:
+            return True
+        self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._watch()
+            except BrokerUnavailable as error:
+                log.info("queue depths are unknown until the broker answers", extra={"reason": str(error)})
+            except Exception:  # boundary: without depths the monitor still shows everything events tell
+                log.exception("queue depths could not be read")
+            self._stopping.wait(DEPTH_RETRY_S)
+
+    def _watch(self) -> None:
+        connection = open_connection(self._settings, purpose="read")
+        try:
+            connection.connect()
+            while not self._stopping.is_set():
+                self._sample(connection)
+                self._stopping.wait(DEPTH_EVERY_S)
+        finally:
+            connection.close()
+
+    def _sample(self, connection: BrokerConnection) -> None:
+        found = depth(connection, sorted(self._names()))
+        at = self._clock.now()
+        for name, one in found.items():
+            self._writer.observe_depth(DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers))
+
+    def _names(self) -> set[str]:
+        told = (record.said.get("queues") for record in self._cluster.workers.copy())
+        names = {str(name) for queues in told if isinstance(queues, list) for name in queues}
+        return names | self._cluster.queues.copy() | {self._settings.task_default_queue}
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the history that the settings name. Raises ConfigError, StoreUnavailable."""
+    url = settings.resolved_store_url()
+    scheme, _, place = url.partition("://")
+    if scheme == "memory":
+        return MemoryStore()
+    if scheme == "sqlite":
+        return SqliteStore(place.removeprefix("/"))
+    raise ConfigError(
+        [Fault(f"history can be kept in sqlite:///FILE or memory://, not in {scheme}://", "monitor_store_url")]
+    )
+
+
+def left(deadline: float) -> float:
+    """Seconds until a monotonic deadline."""
+    return max(0.0, deadline - time.monotonic())
+
+
+def env_name(settings: Settings) -> str:
+    """Say in a word where this is: ``local`` for the embedded broker, else the broker's host."""
+    if settings.embedded():
+        return "local"
+    return broker_name(settings).split("://", 1)[-1].rpartition("@")[2].split("/")[0] or "broker"
+
+
+def broker_name(settings: Settings) -> str:
+    """Name the watched broker, without its password."""
+    url = settings.resolved_broker_url("read")
+    return mask_url(";".join(url) if not isinstance(url, str) else url)
+
+
+def monitor_steps(*, web: bool) -> list[Bootstep[Any]]:
+    """List the parts of a monitor."""
+    steps: list[Bootstep[Any]] = [HistoryStep(), ClusterStep(), FoldStep(), IntakeStep(), DepthStep()]
+    return [*steps, PagesStep()] if web else steps
+
+
+def build(settings: Settings, *, web: bool = True) -> Graph:
+    """Put a monitor together without starting it."""
+    stream = Stream(
+        connector(lambda: open_connection(settings, purpose="read")), max_events=settings.monitor_queue_size
+    )
+    given = {Settings: settings, Feed: Feed(), Stream: stream}
+    return Graph(monitor_steps(web=web), given)
+
+
+def run_monitor(settings: Settings, *, web: bool = True, stop: threading.Event | None = None) -> int:
+    """Run a monitor until SIGTERM, SIGINT or ``stop``; returns the exit code. Raises ConfigError, StartError."""
+    logs.setup(logs.config_from(settings, worker="monitor"))
+    stopping = stop or threading.Event()
+    graph = build(settings, web=web and settings.web_enabled)
+    _on_signals((signal.SIGTERM, signal.SIGINT), stopping)
+    try:
+        graph.start(unwind_timeout_s=STOP_TIMEOUT_S)
+    except StartError as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from error
+        raise
+    server = graph.provided.get(WebServer)
+    if server is not None:
+        log.info("the page is on %s", server.address.url)
+    stopping.wait()
+    try:
+        graph.stop(STOP_TIMEOUT_S)
+    except StopTimeout as error:
+        log.warning("%s", error)
+        return int(ExitCode.FAILURE)
+    return int(ExitCode.OK)
+
+
+def _on_signals(numbers: Iterable[signal.Signals], stopping: threading.Event) -> None:
+    """Let signals end the monitor; outside the main thread that is somebody else's to do."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in numbers:
+        signal.signal(number, lambda *_: stopping.set())

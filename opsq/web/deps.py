@@ -1,0 +1,32 @@
+"""What the pages need from the process they run in, handed over once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from opsq.clock import Clock, SystemClock
+from opsq.events.feed import Feed
+from opsq.events.query import Query
+from opsq.web.memo import Memo
+from opsq.web.view_common import Places
+from opsq.web.view_shell import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """Everything ``create_app`` asks for.
+
+    here: what the shell says about this monitor. places: writes URLs below the prefix. allowed_hosts: names
+    a Host header may carry, empty for any. stopping: set when the server goes down, so that streams end.
+    memo: reads shared between viewers.
+    """
+
+    query: Query
+    feed: Feed
+    here: Place
+    places: Places = field(default_factory=Places)
+    allowed_hosts: frozenset[str] = frozenset()
+    clock: Clock = field(default_factory=SystemClock)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    memo: Memo = field(default_factory=Memo)

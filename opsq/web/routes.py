@@ -1,0 +1,48 @@
+"""Every URL of the monitor in one table: documentation, tests and the application read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from opsq.web.handlers import Handler, Handlers
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSpec:
+    """One URL. handler: name of a method of ``Handlers``. action: what a caller must be allowed to do.
+
+    kind: ``page``, ``live``, ``api``, ``probe`` or ``asset``; it decides how errors are answered.
+    """
+
+    method: str
+    path: str
+    name: str
+    handler: str
+    action: str
+    kind: str
+    summary: str
+
+    def bind(self, handlers: Handlers) -> Handler:
+        """Find the method that answers."""
+        found: Handler = getattr(handlers, self.handler)
+        return found
+
+
+ROUTES: Final = (
+    RouteSpec("GET", "/", "overview", "overview_page", "read", "page", "Verdict, charts, queues, workers, task types."),
+    RouteSpec("GET", "/tasks", "tasks", "tasks_page", "read", "page", "Task list under one filter, newest first."),
+    RouteSpec("GET", "/tasks/{id}", "task", "task_page", "read", "page", "One task: outcome, tries, error, lineage."),
+    RouteSpec("GET", "/workers", "workers", "workers_page", "read", "page", "Every worker that has been heard."),
+    RouteSpec("GET", "/types", "types", "types_page", "read", "page", "Task types over a range of time."),
+    RouteSpec("GET", "/live/{page}", "live", "live", "read", "live", "Server-sent events that keep one page current."),
+    RouteSpec("GET", "/api/overview", "api-overview", "api_overview", "read", "api", "Counts, queues, workers."),
+    RouteSpec("GET", "/api/tasks", "api-tasks", "api_tasks", "read", "api", "Tasks under a filter (q, before)."),
+    RouteSpec("GET", "/api/tasks/{id}", "api-task", "api_task", "read", "api", "Everything known of one task."),
+    RouteSpec("GET", "/api/workers", "api-workers", "api_workers", "read", "api", "Workers with their figures."),
+    RouteSpec("GET", "/api/types", "api-types", "api_types", "read", "api", "Task types over a range of time."),
+    RouteSpec("GET", "/metrics", "metrics", "metrics", "metrics", "probe", "Prometheus and OpenMetrics text."),
+    RouteSpec("GET", "/healthz", "healthz", "healthz", "none", "probe", "The monitor's process lives."),
+    RouteSpec("GET", "/readyz", "readyz", "readyz", "none", "probe", "Events arrive and history is kept."),
+    RouteSpec("GET", "/static/{file:path}", "static", "static", "none", "asset", "Style, script and icon."),
+)

@@ -1,0 +1,267 @@
+// opsq: what the page does beyond links and forms. No task is ever acted on from here without its preview.
+// Everything is delegated from the document, because live updates morph the page under our feet.
+(() => {
+  'use strict';
+
+  const root = document.documentElement;
+  const $ = (selector, from = document) => from.querySelector(selector);
+  const $$ = (selector, from = document) => [...from.querySelectorAll(selector)];
+
+  // ---- choices that stay: cookies, so that the server draws the page right at once, without a flash
+  const remember = (name, value) => {
+    document.cookie = `opsq_${name}=${value}; path=${root.dataset.base || '/'}; max-age=31536000; samesite=lax`;
+  };
+  const isDark = () => root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
+  const switchTheme = () => {
+    root.dataset.theme = isDark() ? 'light' : 'dark';
+    remember('theme', root.dataset.theme);
+  };
+  const switchDensity = () => {
+    root.dataset.density = root.dataset.density === 'compact' ? 'normal' : 'compact';
+    remember('density', root.dataset.density);
+  };
+
+  // ---- relative times: the server sends the moment, this keeps the words true each second
+  const NBSP = '\u00a0';
+  const skew = () => Number(root.dataset.now || Date.now() / 1000) - (loadedAt / 1000);
+  const loadedAt = Date.now();
+  const serverNow = () => Date.now() / 1000 + skew();
+  const inOneUnit = (s) => {
+    if (s < 1) return 'now';
+    for (const [length, unit] of [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']]) {
+      if (s >= length) return `${Math.floor(s / length)}${NBSP}${unit}`;
+    }
+    return 'now';
+  };
+  const inTwoUnits = (s) => {
+    if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.round(s)}${NBSP}s`;
+    const pairs = [[86400, 'd', 3600, 'h'], [3600, 'h', 60, 'min'], [60, 'min', 1, 's']];
+    for (const [major, unit, minor, small] of pairs) {
+      if (s >= major) {
+        const rest = Math.floor((s % major) / minor);
+        return `${Math.floor(s / major)}${NBSP}${unit}` + (rest ? `${NBSP}${rest}${NBSP}${small}` : '');
+      }
+    }
+    return '';
+  };
+  const tellTime = () => {
+    if (document.hidden || paused) return;
+    const now = serverNow();
+    for (const el of $$('[data-age]')) {
+      const text = inOneUnit(now - Number(el.dataset.age)) + (el.dataset.suffix && now - Number(el.dataset.age) >= 1 ? el.dataset.suffix : '');
+      if (el.textContent !== text) el.textContent = text;
+    }
+    for (const el of $$('[data-since]')) {
+      const text = inTwoUnits(Math.max(0, now - Number(el.dataset.since)));
+      if (el.textContent !== text) el.textContent = text;
+    }
+  };
+
+  // ---- live: pause takes the stream element away, live puts a fresh one in its place
+  let paused = false;
+  let streamUrl = $('#live')?.getAttribute('hx-sse:connect') || '';
+  const setPaused = (on) => {
+    if (on === paused || !streamUrl) return;
+    paused = on;
+    const button = $('#live-button');
+    if (button) {
+      button.setAttribute('aria-pressed', String(!on));
+      button.textContent = on ? 'Paused' : 'Live';
+    }
+    if (on) {
+      $('#live')?.remove();
+      banner('paused', `Paused at ${new Date(serverNow() * 1000).toISOString().slice(11, 19)} UTC.`, 'The numbers stay as they were.', 'Go live');
+    } else {
+      banner('paused', null);
+      const live = document.createElement('div');
+      live.id = 'live';
+      live.hidden = true;
+      live.setAttribute('hx-sse:connect', streamUrl);
+      live.setAttribute('hx-trigger', 'load, every 5s');
+      live.setAttribute('hx-swap', 'none');
+      document.body.append(live);
+      window.htmx?.process(live);
+    }
+  };
+
+  // ---- banners: one per cause, gone when the cause is
+  const banner = (cause, strong, rest = '', action = '') => {
+    const box = $('#banner-' + cause);
+    if (!box) return;
+    box.hidden = strong === null;
+    if (strong === null) return;
+    $('b', box).textContent = strong;
+    $('.rest', box).textContent = rest ? ' ' + rest : '';
+    const button = $('button', box);
+    if (button) button.textContent = action || button.textContent;
+  };
+  let brokenSince = 0;
+  const connectionBroke = () => {
+    if (paused) return;
+    brokenSince ||= Date.now();
+    const age = Math.round((Date.now() - brokenSince) / 1000);
+    if (age >= 2) banner('offline', `No connection for ${age}${NBSP}s.`, 'The numbers are as they were; trying again.', 'Try now');
+  };
+  const connectionWorks = () => {
+    brokenSince = 0;
+    banner('offline', null);
+  };
+  document.addEventListener('htmx:sse:after:connection', connectionWorks);
+  document.addEventListener('htmx:sse:after:message', () => { connectionWorks(); tellTime(); });
+  for (const name of ['htmx:sse:error', 'htmx:response:error', 'htmx:error']) document.addEventListener(name, connectionBroke);
+  document.addEventListener('htmx:sse:close', (e) => { if (e.detail?.reason === 'ended') connectionBroke(); });
+  setInterval(() => { if (brokenSince) connectionBroke(); }, 1000);
+
+  // ---- a live list: rows may change in place, but none comes or goes under the hand
+  let waitingList = null;
+  let pointerInList = false;
+  const list = () => $('#rows');
+  const busy = () => {
+    const rows = list();
+    if (!rows) return false;
+    const selection = document.getSelection();
+    return pointerInList || rows.contains(document.activeElement) || Boolean($('tr.cursor', rows))
+      || (selection && !selection.isCollapsed && rows.contains(selection.anchorNode));
+  };
+  const newRows = (html) => {
+    const have = new Set($$('tr[id]', list()).map((row) => row.id));
+    return [...html.matchAll(/<tr id="([^"]+)"/g)].filter((match) => !have.has(match[1])).length;
+  };
+  const showList = () => {
+    if (!waitingList || !list()) return;
+    const html = waitingList;
+    waitingList = null;
+    $('#fresh-row').hidden = true;
+    window.htmx.swap({ text: html, target: list(), swap: 'innerMorph', sourceElement: list() });
+  };
+  const offerList = () => {
+    if (!waitingList || !list()) return;
+    if (!busy()) { showList(); return; }
+    const count = newRows(waitingList);
+    const row = $('#fresh-row');
+    row.hidden = count === 0;
+    $('.how-many', row).textContent = count === 1 ? '1 new task. Show it' : `${count} new tasks. Show them`;
+  };
+  document.addEventListener('list', (e) => { waitingList = e.detail?.data || null; offerList(); });
+  document.addEventListener('pointerover', (e) => {
+    const inside = e.pointerType === 'mouse' && Boolean(list()?.contains(e.target));
+    if (inside !== pointerInList) { pointerInList = inside; if (!inside) setTimeout(offerList, 300); }
+  });
+  document.addEventListener('focusout', () => setTimeout(offerList, 300));
+
+  // ---- charts: the legend is the readout, now or under the pointer
+  const readout = (figure, share) => {
+    const table = $('table[data-readout]', figure.closest('section') || document);
+    const rows = table ? $$('tbody tr', table) : [];
+    if (!rows.length) return;
+    const row = share === null ? rows[rows.length - 1] : rows[Math.min(rows.length - 1, Math.round(share * (rows.length - 1)))];
+    for (const item of $$('.legend [data-column]', figure)) {
+      const cell = $(`[data-column="${item.dataset.column}"]`, row);
+      const value = $('b', item);
+      if (!cell || !value) continue;
+      if (share !== null && !value.dataset.now) value.dataset.now = value.textContent;
+      value.textContent = share === null ? value.dataset.now || value.textContent : cell.textContent;
+      if (share === null) delete value.dataset.now;
+    }
+    const line = $('.cursor-line', figure);
+    if (line) {
+      line.setAttribute('visibility', share === null ? 'hidden' : 'visible');
+      const at = `${(share ?? 0) * 100}%`;
+      line.setAttribute('x1', at);
+      line.setAttribute('x2', at);
+    }
+  };
+  const stacked = (plot) => $$('.chart', plot.closest('section') || document).filter((figure) => $('.cursor-line', figure));
+  document.addEventListener('pointermove', (e) => {
+    const plot = e.target.closest?.('.plot-area');
+    if (!plot) return;
+    const box = plot.getBoundingClientRect();
+    const share = Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
+    for (const figure of stacked(plot)) readout(figure, share);
+  });
+  document.addEventListener('pointerout', (e) => {
+    const plot = e.target.closest?.('.plot-area');
+    if (plot && !plot.contains(e.relatedTarget)) for (const figure of stacked(plot)) readout(figure, null);
+  });
+
+  // ---- keys
+  const typing = (el) => el?.matches?.('input, textarea, select, [contenteditable]');
+  const move = (by) => {
+    const rows = $$('table[data-keys] tbody tr:has(a)');
+    if (!rows.length) return;
+    const at = rows.findIndex((row) => row.classList.contains('cursor'));
+    const next = rows[Math.min(rows.length - 1, Math.max(0, at + by))] || rows[0];
+    rows[at]?.classList.remove('cursor');
+    next.classList.add('cursor');
+    next.scrollIntoView({ block: 'nearest' });
+  };
+  const openRow = () => $('tr.cursor a')?.click();
+  const close = () => {
+    const open = $('dialog[open]');
+    if (open) open.close();
+    $('tr.cursor')?.classList.remove('cursor');
+    if (typing(document.activeElement)) document.activeElement.blur();
+    offerList();
+  };
+  const copy = (text, button) => navigator.clipboard?.writeText(text).then(() => {
+    if (!button) return;
+    const label = button.getAttribute('aria-label');
+    button.setAttribute('aria-label', 'Copied');
+    button.title = 'Copied';
+    setTimeout(() => { button.setAttribute('aria-label', label); button.title = ''; }, 1500);
+  });
+  const range = (by) => {
+    const links = $$('.range a');
+    const at = links.findIndex((link) => link.hasAttribute('aria-current'));
+    links[at + by]?.click();
+  };
+  const actions = {
+    '/': () => ($('#q') || $('.jump input'))?.focus(),
+    '?': () => $('#keys')?.showModal(),
+    p: () => setPaused(!paused),
+    n: showList,
+    j: () => move(1),
+    k: () => move(-1),
+    Enter: openRow,
+    c: () => copy($('[data-copy]')?.dataset.copy || ''),
+    t: switchTheme,
+    d: switchDensity,
+    '[': () => range(-1),
+    ']': () => range(1),
+  };
+  let leader = 0;
+  document.addEventListener('keydown', (e) => {
+    if (e.key === 'Escape') { close(); return; }
+    if (e.ctrlKey || e.metaKey || e.altKey || typing(e.target)) return;
+    if ($('dialog[open]')) return;
+    if (Date.now() - leader < 1500) {
+      leader = 0;
+      const link = $(`[data-key="${CSS.escape(e.key)}"]`);
+      if (link) { e.preventDefault(); link.click(); }
+      return;
+    }
+    if (e.key === 'g') { leader = Date.now(); return; }
+    if (e.key === 'Enter' && !$('tr.cursor')) return;
+    const act = actions[e.key];
+    if (act) { e.preventDefault(); act(); }
+  });
+
+  // ---- buttons
+  document.addEventListener('click', (e) => {
+    const button = e.target.closest?.('[data-do]');
+    if (!button) return;
+    ({
+      theme: switchTheme,
+      density: switchDensity,
+      keys: () => $('#keys')?.showModal(),
+      close: () => button.closest('dialog')?.close(),
+      pause: () => setPaused(!paused),
+      live: () => setPaused(false),
+      retry: () => location.reload(),
+      show: showList,
+      copy: () => copy(button.dataset.copy, button),
+    })[button.dataset.do]?.();
+  });
+
+  setInterval(tellTime, 1000);
+})();

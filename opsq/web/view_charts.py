@@ -1,0 +1,148 @@
+"""The three charts of the overview, one time axis, and the same numbers as a table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opsq.events.records import Percentiles, Point
+from opsq.web import charts, words
+from opsq.web.faces import LIMITS
+
+SEGMENTS: Final = (
+    ("broker", "in broker", "waiting"),
+    ("run", "run", "running"),
+    ("prefetch", "prefetched", "prefetched"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DataRow:
+    """One bucket in words, in the order of the columns."""
+
+    cells: tuple[tuple[str, str], ...]
+
+
+COLUMNS: Final = (
+    ("time", "From"), ("done", "Done"), ("arrived", "Arrived"), ("oldest", "Oldest"), ("broker", "In broker"),
+    ("prefetch", "Prefetched"), ("run", "Run"), ("failed", "Failed"),
+)  # fmt: skip
+
+
+def data_rows(points: Sequence[Point], percentile: int) -> tuple[DataRow, ...]:
+    """Write every bucket in words."""
+    return tuple(DataRow(tuple(_cells(point, percentile))) for point in points)
+
+
+def _cells(point: Point, percentile: int) -> list[tuple[str, str]]:
+    return [
+        ("time", words.clock_seconds(point.at) if point.width_s < 60 else words.clock(point.at)),
+        ("done", words.significant(point.done / point.width_s)),
+        ("arrived", words.significant(point.arrived / point.width_s)),
+        ("oldest", _or_dash(point.oldest_max_s)),
+        *((key, _or_dash(at_percentile(point.latency.get(key), percentile))) for key in ("broker", "prefetch", "run")),
+        ("failed", words.significant(point.failed / point.width_s)),
+    ]
+
+
+def _or_dash(seconds: float | None) -> str:
+    return words.NOT_APPLICABLE if seconds is None else words.duration(seconds)
+
+
+def at_percentile(found: Percentiles | None, percentile: int) -> float | None:
+    """Pick one of the three percentiles; None when nothing was measured."""
+    if found is None or not found.count:
+        return None
+    return {50: found.p50, 95: found.p95, 99: found.p99}[percentile]
+
+
+def throughput(points: Sequence[Point]) -> charts.Chart:
+    """Chart what is done and what arrives, per second."""
+    done = [point.done / point.width_s for point in points]
+    arrived = [point.arrived / point.width_s for point in points]
+    scale = charts.linear([done, arrived], 96)
+    now_done, now_arrived = _newest(points, lambda p: p.done), _newest(points, lambda p: p.arrived)
+    return charts.Chart(
+        id="throughput",
+        title="Throughput",
+        small="per second",
+        sentence=f"Throughput: {words.significant(now_done)} tasks per second done now, "
+        f"{words.significant(now_arrived)} arrive; at most {words.significant(max(done, default=0))} in this range.",
+        height=96,
+        y_ticks=scale.ticks,
+        traces=(
+            charts.trace(done, scale, "total", area=True, height=96),
+            charts.trace(arrived, scale, "step"),
+        ),
+        legend=(
+            charts.LegendItem("total", "done", words.significant(now_done), "done"),
+            charts.LegendItem("step", "arrived", words.significant(now_arrived), "arrived"),
+        ),
+    )
+
+
+def latency(points: Sequence[Point], percentile: int) -> charts.Chart:
+    """Chart where the time goes: each segment at one percentile, and the oldest that waits, on a log scale."""
+    oldest = [_positive(point.oldest_max_s) for point in points]
+    series = {
+        name: [_positive(at_percentile(p.latency.get(name), percentile)) for p in points] for name, _, _ in SEGMENTS
+    }
+    scale = charts.logarithmic([*series.values(), oldest], 200)
+    newest = {name: _last(values) for name, values in series.items()}
+    waits = _last(oldest)
+    over = waits is not None and waits > LIMITS.oldest_s
+    top = scale.to_y(LIMITS.oldest_s)
+    said = ", ".join(f"{label} {_or_dash(newest[name])}" for name, label, _ in SEGMENTS)
+    return charts.Chart(
+        id="latency",
+        title="Latency",
+        small="by segment, log scale",
+        sentence=f"Latency p{percentile} by segment, newest: {said}; oldest waiting {_or_dash(waits)}.",
+        height=200,
+        y_ticks=scale.ticks,
+        traces=(
+            *(charts.trace(series[name], scale, css) for name, _, css in reversed(SEGMENTS)),
+            charts.trace(oldest, scale, "age"),
+        ),
+        legend=(
+            charts.LegendItem("age", "oldest waiting", _or_dash(waits), "oldest", over),
+            *(charts.LegendItem(css, label, _or_dash(newest[name]), name) for name, label, css in SEGMENTS),
+        ),
+        limit=charts.Tick(f"target, {words.duration(LIMITS.oldest_s)}", round(top, 1)) if top > 12 else None,
+    )
+
+
+def failed(points: Sequence[Point], now: float) -> charts.Chart:
+    """Chart failures per second; it carries the time axis of the three."""
+    values = [point.failed / point.width_s for point in points]
+    scale = charts.linear([values], 52)
+    newest = _newest(points, lambda point: point.failed)
+    total = sum(point.failed for point in points)
+    start = points[0].at if points else now - 60
+    return charts.Chart(
+        id="failed",
+        title="Failed",
+        small="per second",
+        sentence=f"Failures: {words.plural(total, 'task')} failed in this range, "
+        f"{words.significant(newest)} per second now.",
+        height=52,
+        y_ticks=scale.ticks,
+        traces=(charts.trace(values, scale, "failed", area=True, height=52),),
+        legend=(charts.LegendItem("failed", "failed", words.significant(newest), "failed", newest > 0),),
+        x_ticks=charts.time_ticks(start, now),
+    )
+
+
+def _newest(points: Sequence[Point], pick: Callable[[Point], int]) -> float:
+    """Read the newest whole bucket as a rate: the open one is too short to be one."""
+    whole = next((point for point in reversed(points) if not point.open), None)
+    return pick(whole) / whole.width_s if whole else 0.0
+
+
+def _positive(value: float | None) -> float | None:
+    return None if value is None else max(value, 1e-4)
+
+
+def _last(values: Sequence[float | None]) -> float | None:
+    return next((value for value in reversed(values[-3:]) if value is not None), None)

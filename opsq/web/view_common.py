@@ -1,0 +1,185 @@
+"""View records that several pages share, and what a request asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from opsq.events.records import Segments
+from opsq.web import charts
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A place to go. key: the letter after ``g``, for navigation."""
+
+    label: str
+    href: str
+    current: bool = False
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A column's head. sort: value of ``aria-sort`` when the rows are ordered by it."""
+
+    label: str
+    css: str = ""
+    sort: str = ""
+    hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A segmented bar. cut: it is longer than the scale and ends in a notch."""
+
+    segments: tuple[charts.Segment, ...]
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A stretch of time that ends now. key: its spelling in the URL."""
+
+    key: str
+    label: str
+    length_s: float
+
+
+RANGES: Final = (
+    Range("15m", "15 min", 900),
+    Range("1h", "1 h", 3600),
+    Range("6h", "6 h", 21_600),
+    Range("24h", "24 h", 86_400),
+    Range("7d", "7 d", 604_800),
+)
+DEFAULT_RANGE: Final = RANGES[1]
+PERCENTILES: Final = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a request for a page asked for, already checked; nonsense in the URL falls back to the default.
+
+    before: list cursor. percentile: 50, 95 or 99. theme and density: choices kept in cookies, or empty.
+    """
+
+    page: str
+    range: Range = DEFAULT_RANGE
+    range_given: bool = False
+    q: str = ""
+    before: int | None = None
+    percentile: int = 95
+    sort: str = ""
+    id: str = ""
+    theme: str = ""
+    density: str = ""
+
+    def query(self, **changes: str) -> str:
+        """Write the URL's query string, with some parameters changed; an empty one is left out."""
+        values = {
+            "range": self.range.key if self.range_given else "",
+            "q": self.q,
+            "before": "" if self.before is None else str(self.before),
+            "p": "" if self.percentile == 95 else str(self.percentile),
+            "sort": self.sort,
+            **changes,
+        }
+        kept = {name: value for name, value in values.items() if value}
+        return "?" + urlencode(kept) if kept else ""
+
+
+MAX_QUERY_LENGTH: Final = 2000
+_LARGEST_CURSOR: Final = 2**63 - 1
+
+
+def parse_ask(page: str, params: Mapping[str, str], cookies: Mapping[str, str], task_id: str = "") -> Ask:
+    """Read what a request asked for. Never raises: a link from an older version must still open."""
+    chosen = next((r for r in RANGES if r.key == params.get("range")), None)
+    before = params.get("before", "")
+    percentile = params.get("p", "")
+    theme, density = cookies.get("opsq_theme", ""), cookies.get("opsq_density", "")
+    return Ask(
+        page=page,
+        range=chosen or DEFAULT_RANGE,
+        range_given=chosen is not None,
+        q=" ".join(params.get("q", "")[:MAX_QUERY_LENGTH].split()),
+        before=int(before) if before.isdecimal() and len(before) < 20 and int(before) <= _LARGEST_CURSOR else None,
+        percentile=int(percentile) if percentile in {str(p) for p in PERCENTILES} else 95,
+        sort=params.get("sort", "")[:20],
+        id=task_id,
+        theme=theme if theme in ("light", "dark") else "",
+        density=density if density in ("compact", "normal") else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things are: writes URLs below the prefix that a proxy gives us."""
+
+    prefix: str = ""
+
+    def to(self, path: str, **params: str) -> str:
+        """Write the URL of a path of ours with query parameters."""
+        return self.prefix + path + ("?" + urlencode(params) if params else "")
+
+    def task(self, task_id: str) -> str:
+        """Write the URL of a task; its id may hold anything."""
+        return self.prefix + "/tasks/" + quote(task_id, safe="")
+
+    def search(self, **terms: str) -> str:
+        """Write the URL of the task list under a filter such as ``state="failed"``."""
+        return self.to("/tasks", q=" ".join(f"{name}:{quoted(value)}" for name, value in terms.items()))
+
+
+def quoted(value: str) -> str:
+    """Put a search term's value in quotes where it needs them."""
+    if value and not any(character.isspace() or character in '"\\' for character in value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def row_id(task_id: str) -> str:
+    """Make an element id for a task: stable, and safe in a selector whatever the task's id holds."""
+    return "t-" + hashlib.blake2s(task_id.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def segment_lengths(segments: Segments, state: str, running_s: float | None = None) -> list[tuple[str, float | None]]:
+    """List the stretches of a try with their hues; the run takes the outcome's hue once there is one."""
+    run_css = {"FAILURE": "failed", "RETRY": "retry"}.get(state, "running")
+    waited = segments.broker
+    run = segments.run if segments.run is not None else running_s
+    if state in ("REVOKED", "REJECTED") and run is None and waited is None:
+        waited = segments.total
+    return [("waiting", waited), ("prefetched", segments.prefetch), ("prefetched", segments.start), (run_css, run)]
+
+
+def bar_of(lengths: Sequence[tuple[str, float | None]], full_scale: float) -> Bar:
+    """Draw stretches on a scale that ends at ``full_scale`` seconds."""
+    drawn, cut = charts.segments(lengths, full_scale)
+    return Bar(drawn, cut)
+
+
+def call_text(args: str | None, kwargs: str | None) -> str:
+    """Write a call's arguments on one line from their reprs, without the outer brackets. Display only."""
+    parts = []
+    if args and args not in ("()", "[]"):
+        parts.append(args[1:-1].rstrip(",") if args[0] in "([" and args[-1] in ")]" else args)
+    if kwargs and kwargs != "{}":
+        parts.append(kwargs)
+    return ", ".join(parts)
+
+
+def with_range(ask: Ask, chosen: Range) -> Ask:
+    """Ask the same for another stretch of time."""
+    return replace(ask, range=chosen)
+
+
+def range_links(ask: Ask, places: Places, path: str) -> tuple[Link, ...]:
+    """Link the same page for every range."""
+    return tuple(
+        Link(r.label, places.prefix + path + ask.query(range=r.key, before=""), r is ask.range) for r in RANGES
+    )

@@ -1,0 +1,189 @@
+"""The overview: is it bad, since when, where do I click. Records in, view records out; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opsq.events.records import Overview, Point, QueueItem, TaskItem, TaskTypeItem, WorkerItem
+from opsq.web import charts, words
+from opsq.web.faces import LIMITS
+from opsq.web.terms import Filter
+from opsq.web.view_charts import COLUMNS, DataRow, data_rows, failed, latency, throughput
+from opsq.web.view_common import Ask, Link, Places, range_links, row_id
+from opsq.web.view_tasks import FacetRow, state_rows
+from opsq.web.view_trouble import Verdict, is_behind, verdict
+from opsq.web.view_types import TypeRow, type_rows
+from opsq.web.view_workers import WorkerRow, worker_rows
+
+MAX_TYPES: Final = 8
+MAX_FAILURES: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRow:
+    """One queue in the overview. target_percent: how much of its target the oldest has used up."""
+
+    id: str
+    name: str
+    href: str
+    behind: bool
+    waiting: str
+    taken: str
+    oldest: str
+    target: str
+    target_percent: int
+    arrive: str
+    done: str
+    drained: str
+    never: bool
+    served: str
+    spark: charts.Trace | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task that failed lately. error: the exception's first line."""
+
+    error: str
+    href: str
+    type: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewView:
+    """All that the overview shows."""
+
+    verdict: Verdict
+    ranges: tuple[Link, ...]
+    range_label: str
+    cell_label: str
+    from_clock: str
+    charts: tuple[charts.Chart, ...]
+    percentiles: tuple[Link, ...]
+    columns: tuple[tuple[str, str], ...]
+    data: tuple[DataRow, ...]
+    queues: tuple[QueueRow, ...]
+    workers: tuple[WorkerRow, ...]
+    types: tuple[TypeRow, ...]
+    types_total: int
+    types_href: str
+    workers_href: str
+    failures: tuple[Failure, ...]
+    failures_href: str
+    states: tuple[FacetRow, ...]
+    broker: str
+
+
+@dataclass(frozen=True, slots=True)
+class OverviewFacts:
+    """What the overview is made from, all read at one moment."""
+
+    overview: Overview
+    points: Sequence[Point]
+    queues: Sequence[QueueItem]
+    queue_points: Mapping[str, Sequence[Point]]
+    workers: Sequence[WorkerItem]
+    worker_points: Mapping[str, Sequence[Point]]
+    types: Sequence[TaskTypeItem]
+    failures: Sequence[TaskItem]
+
+
+def overview_view(facts: OverviewFacts, ask: Ask, places: Places, broker: str, now: float) -> OverviewView:
+    """Build the whole page from facts of one moment."""
+    points = facts.points
+    return OverviewView(
+        verdict=verdict(facts.overview, facts.queues, facts.workers, places, now),
+        ranges=range_links(ask, places, "/"),
+        range_label=ask.range.label,
+        cell_label=_cell(points),
+        from_clock=words.clock(points[0].at if points else now),
+        charts=(throughput(points), latency(points, ask.percentile), failed(points, now)),
+        percentiles=tuple(
+            Link(f"p{p}", places.to("/") + ask.query(p=str(p)), p == ask.percentile) for p in (50, 95, 99)
+        ),
+        columns=COLUMNS,
+        data=data_rows(points, ask.percentile),
+        queues=tuple(queue_row(q, facts.queue_points.get(q.name, ()), places) for q in _worst(facts.queues)),
+        workers=worker_rows(facts.workers, places, now, facts.worker_points),
+        types=type_rows(facts.types, places)[:MAX_TYPES],
+        types_total=len(facts.types),
+        types_href=places.to("/types"),
+        workers_href=places.to("/workers"),
+        failures_href=places.search(state="failed"),
+        states=tuple(state_rows(facts.overview.states, Filter(), places)),
+        failures=tuple(_failure(task, places) for task in facts.failures[:MAX_FAILURES]),
+        broker=broker,
+    )
+
+
+def _cell(points: Sequence[Point]) -> str:
+    """Say how long one bucket is: ``a minute``, ``10 s``."""
+    width = points[0].width_s if points else 60
+    return "a minute" if width == 60 else f"each {words.duration(width)}"
+
+
+def _worst(queues: Sequence[QueueItem]) -> list[QueueItem]:
+    """Order queues by trouble first, then by name, so that rows keep their places while nothing is wrong."""
+    return sorted(queues, key=lambda queue: (not is_behind(queue), queue.name))
+
+
+def queue_row(queue: QueueItem, points: Sequence[Point], places: Places) -> QueueRow:
+    """Say how one queue stands against its target."""
+    behind = is_behind(queue)
+    share = 0.0 if queue.oldest_age_s is None else queue.oldest_age_s / LIMITS.oldest_s
+    drained, never = _drained(queue)
+    depths = [None if point.ready_max is None else float(point.ready_max) for point in points]
+    known = any(depth is not None for depth in depths)
+    return QueueRow(
+        id="q-" + row_id(queue.name),
+        name=queue.name,
+        href=places.search(queue=queue.name),
+        behind=behind,
+        waiting=words.count(queue.ready),
+        taken=words.count(queue.unacked),
+        oldest=words.NOT_APPLICABLE if queue.ready == 0 else words.duration(queue.oldest_age_s),
+        target=words.duration(LIMITS.oldest_s),
+        target_percent=0 if share <= 0 else min(100, max(1, round(share * 100))),
+        arrive=words.significant(round(queue.arrived_per_s, 2)),
+        done=words.significant(round(queue.done_per_s, 2)),
+        drained=drained,
+        never=never,
+        served=words.plural(len(queue.workers), "worker") if queue.workers else "no worker",
+        spark=charts.spark(depths, width=120) if known else None,
+    )
+
+
+def _drained(queue: QueueItem) -> tuple[str, bool]:
+    """Say when the queue is empty at this pace: ``never`` is trouble only when something waits."""
+    if queue.ready is None:
+        return words.UNKNOWN, False
+    if queue.ready == 0:
+        return words.NOT_APPLICABLE, False
+    if queue.drain_s is not None:
+        return words.duration(queue.drain_s), False
+    grows = (queue.arrived_per_s - queue.done_per_s) * 60
+    if grows >= 0.5:
+        return f"never, grows {words.significant(round(grows))}/min", is_behind(queue)
+    if queue.done_per_s > 0:
+        return words.duration(queue.ready / queue.done_per_s), False
+    return "nothing moves", is_behind(queue)
+
+
+def _failure(task: TaskItem, places: Places) -> Failure:
+    return Failure(
+        error=error_name(task.exception),
+        href=places.task(task.id),
+        type=words.short_name(task.type) if task.type else words.UNKNOWN,
+        at=task.finished_at or task.at,
+    )
+
+
+def error_name(exception: str | None) -> str:
+    """Name an error by the class in its repr: ``ValueError('x')`` gives ``ValueError``. Display only."""
+    if not exception:
+        return "unknown error"
+    name = exception.split("(", 1)[0].split(":", 1)[0].strip()
+    return name[:60] or "unknown error"

@@ -1,0 +1,154 @@
+"""The rows of workers, for the overview and their own page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opsq.events.records import Point, WorkerItem
+from opsq.web import charts, words
+from opsq.web.faces import Face, worker_face
+from opsq.web.view_common import Head, Places
+from opsq.web.view_trouble import worker_id
+
+_ORDER: Final = ("late", "lost", "online", "offline")
+MAX_SQUARES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One worker. squares: hue of each slot (running, unknown or idle), empty when there are too many to draw.
+
+    then: its numbers are old, so they are said of that time.
+    """
+
+    id: str
+    name: str
+    full_name: str
+    href: str
+    face: Face
+    small: str
+    squares: tuple[str, ...]
+    heat: tuple[int | None, ...]
+    slots: str
+    cpu: str
+    memory: str
+    processed: str
+    succeeded: str
+    failed: str
+    queues: tuple[str, ...]
+    last_seen_at: float
+    then: bool
+    lost: str
+    skew: str
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersView:
+    """The page of workers. sentence: how many are up, which are not."""
+
+    sentence: str
+    workers: tuple[WorkerRow, ...]
+    heads: tuple[Head, ...]
+    broker: str
+
+
+HEADS: Final = (
+    Head("Worker"),
+    Head("Slots"),
+    Head("CPU", "num"),
+    Head("Memory", "num"),
+    Head("Queues", "p2"),
+    Head("Done", "num"),
+    Head("Failed", "num"),
+    Head("Lost events", "num p2"),
+    Head("Clock", "num p2"),
+    Head("Last seen", "num"),
+)
+
+
+def workers_view(workers: Sequence[WorkerItem], places: Places, broker: str, now: float) -> WorkersView:
+    """Build the page of workers."""
+    return WorkersView(_sentence(workers), worker_rows(workers, places, now), HEADS, broker)
+
+
+def _sentence(workers: Sequence[WorkerItem]) -> str:
+    if not workers:
+        return "No worker has been seen"
+    said = [
+        f"{words.count(number)} {worker_face(status).word}"
+        for status in ("online", "late", "lost", "offline")
+        if (number := sum(worker.status == status for worker in workers))
+    ]
+    return f"{words.plural(len(workers), 'worker')}: {', '.join(said)}"
+
+
+def worker_rows(
+    workers: Sequence[WorkerItem], places: Places, now: float, points: Mapping[str, Sequence[Point]] | None = None
+) -> tuple[WorkerRow, ...]:
+    """Build the rows, silent workers first, then by name. points: history by worker, for the heat strip."""
+    ordered = sorted(workers, key=lambda worker: (_rank(worker.status), worker.name))
+    return tuple(_row(worker, places, now, (points or {}).get(worker.name, ())) for worker in ordered)
+
+
+def _rank(status: str) -> int:
+    return _ORDER.index(status) if status in _ORDER else len(_ORDER)
+
+
+def _row(worker: WorkerItem, places: Places, now: float, points: Sequence[Point]) -> WorkerRow:
+    live = worker.status == "online"
+    busy = busy_slots(worker)
+    return WorkerRow(
+        id=worker_id(worker.name),
+        name=words.short_host(worker.name),
+        full_name=worker.name,
+        href=places.search(worker=worker.name),
+        face=worker_face(worker.status),
+        small=" ".join(part for part in (worker.pool, worker.software) if part),
+        squares=_squares(busy, worker.slots, live),
+        heat=charts.heat_steps([_share(point, worker) for point in points]),
+        slots=f"{words.count(busy)} of {words.count(worker.slots)}" if worker.slots is not None else words.count(busy),
+        cpu=words.percent(None if worker.cpu_percent is None else worker.cpu_percent / 100),
+        memory=words.size(worker.rss_bytes),
+        processed=words.count(worker.processed),
+        succeeded=words.count(worker.succeeded),
+        failed=words.count(worker.failed),
+        queues=worker.queues,
+        last_seen_at=worker.last_seen_at,
+        then=not live,
+        lost=words.count(worker.gaps),
+        skew=_skew(worker.skew_s),
+        known=worker.slots is not None,
+    )
+
+
+def busy_slots(worker: WorkerItem) -> int:
+    """Count the slots in use: as the worker says, else as the events say."""
+    return next(n for n in (worker.busy, worker.active, worker.running) if n is not None)
+
+
+def _squares(busy: int, slots: int | None, live: bool) -> tuple[str, ...]:
+    """Draw a slot as a square; of a worker that is not heard, no square is known."""
+    if slots is None or slots > MAX_SQUARES:
+        return ()
+    if not live:
+        return ("unknown",) * slots
+    return tuple("running" if i < busy else "" for i in range(slots))
+
+
+def _share(point: Point, worker: WorkerItem) -> float | None:
+    """Share of slot time used in a bucket, by the runs that ended in it; None before the worker was seen."""
+    if not worker.slots or point.at + point.width_s < worker.first_seen_at or point.at > worker.last_seen_at:
+        return None
+    return point.run_s / (point.width_s * worker.slots)
+
+
+def _skew(seconds: float | None) -> str:
+    """Say how far a clock is off; a few milliseconds are the network, not the clock."""
+    if seconds is None:
+        return words.UNKNOWN
+    if abs(seconds) < 0.05:
+        return "right"
+    return f"{words.duration(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"

@@ -1,0 +1,57 @@
+"""Every history store that is registered passes the same suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from opsq.errors import ConfigError
+from opsq.events.store import MemoryStore, Store
+from opsq.events.stores import STORES, open_store
+from opsq.testing.contract_store import StoreContract
+
+MATRIX = ("sqlite", "memory")
+
+
+class TestSqliteStore(StoreContract):
+    """SQLite in a file."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Iterator[Store]:
+        """A new file."""
+        opened = open_store(f"sqlite:///{tmp_path}/history.db")
+        yield opened
+        opened.close()
+
+    @pytest.fixture
+    def reopen(self, tmp_path: Path) -> Callable[[Store], Store]:
+        """The same file again."""
+
+        def again(store: Store) -> Store:
+            store.close()
+            return open_store(f"sqlite:///{tmp_path}/history.db")
+
+        return again
+
+
+class TestMemoryStore(StoreContract):
+    """History in this process."""
+
+    @pytest.fixture
+    def store(self) -> Store:
+        """A new one."""
+        return MemoryStore()
+
+
+def test_the_matrix_is_complete() -> None:
+    """A store that is registered and not tested would be a promise nobody checks."""
+    assert set(MATRIX) == set(STORES)
+
+
+@pytest.mark.parametrize(("url", "says"), [("history.db", "expected a URL"), ("sqlit:///x", "sqlite")])
+def test_a_url_that_means_nothing_says_so(url: str, says: str) -> None:
+    """The message names what there is."""
+    with pytest.raises(ConfigError, match=says):
+        open_store(url)

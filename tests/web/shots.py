@@ -1,0 +1,65 @@
+"""Pictures of every page, light and dark, wide and narrow: ``python -m tests.web.shots FOLDER``.
+
+Shows the night of ``world.py`` through the real server in a headless Chromium, to be looked at.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+from opsq.web.server import Address, WebServer
+from tests.web.chromium import Chromium
+from tests.web.world import World, night
+
+SIZES = ((1280, False), (1280, True), (360, False))
+
+
+def pages(world: World) -> dict[str, str]:
+    """Every page by the name of its picture."""
+    failed = world.query.tasks(limit=500)
+    worst = next((item for item in failed.items if item.exception and item.retries), failed.items[0])
+    fine = next(item for item in failed.items if item.state == "SUCCESS")
+    return {
+        "overview": "?range=1h",
+        "tasks": "tasks",
+        "tasks-filter": "tasks?q=" + quote("queue:images -type:*.optimize run:>5x"),
+        "tasks-none": "tasks?q=" + quote("state:failed queue:mail type:nothing"),
+        "task-failed": "tasks/" + quote(worst.id),
+        "task-ok": "tasks/" + quote(fine.id),
+        "workers": "workers",
+        "types": "types",
+        "missing": "nothing/here",
+    }
+
+
+def shoot(folder: Path, only: str = "") -> list[str]:
+    """Write the pictures; returns what browsers complained about."""
+    folder.mkdir(parents=True, exist_ok=True)
+    world = night()
+    server = WebServer(world.deps(), Address("127.0.0.1", 0))
+    server.start()
+    complaints = []
+    try:
+        with Chromium() as browser:
+            for name, path in pages(world).items():
+                if only and only not in name:
+                    continue
+                for width, dark in SIZES:
+                    browser.look(width=width, dark=dark)
+                    browser.open(server.address.url + path)
+                    browser.until("document.fonts.status === 'loaded'")
+                    browser.shoot(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
+                    wide = browser.value("document.documentElement.scrollWidth")
+                    if wide > width:
+                        complaints.append(f"{name} at {width}: {wide} px wide")
+                    complaints += [f"{name}: {line}" for line in browser.said if "404" not in line]
+    finally:
+        server.stop(3.0)
+    return complaints
+
+
+if __name__ == "__main__":
+    for complaint in shoot(Path(sys.argv[1] if len(sys.argv) > 1 else "shots"), sys.argv[2] if len(sys.argv) > 2 else ""):
+        print(complaint)
