@@ -27,6 +27,8 @@ class Board:
                 file.truncate(length)
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), length)
+        # Touch every page now: pages that are first touched by a mark would look like memory that the worker leaks.
+        self._map[:: mmap.PAGESIZE]
 
     def ran(self, row: int, started_at: float, ended_at: float) -> None:
         """Note one run of ``row``. Thread and process: any; one row is written by one run at a time."""

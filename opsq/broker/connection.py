@@ -163,6 +163,8 @@ class BrokerConnection:
                 transport_options=self._options_for(url, timeout_s),
                 **self._kombu_options,
             )
+            connection.transport  # noqa: B018  imports the library, which may be missing
+        with self.translated(connection):
             try:
                 connection.ensure_connection(
                     max_retries=1, interval_start=0, interval_step=0, interval_max=0, timeout=timeout_s
@@ -170,7 +172,7 @@ class BrokerConnection:
             except BaseException:
                 connection.collect()
                 raise
-            return connection
+        return connection
 
     def _options_for(self, url: str, timeout_s: float | None) -> dict[str, Any]:
         """Add what keeps a silent peer from holding a thread for ever, unless the user said it."""
@@ -183,9 +185,10 @@ class BrokerConnection:
         return dict(self._transport_options)
 
     @contextmanager
-    def translated(self) -> Iterator[None]:
+    def translated(self, connection: Any = None) -> Iterator[None]:
         """Turn whatever kombu and its libraries raise inside the block into our errors.
 
+        connection: the ``kombu.Connection`` that is used in it; the current one by default.
         Raises: BrokerUnavailable naming the URL without its password; ConfigError for a missing
         library.
         """
@@ -195,16 +198,17 @@ class BrokerConnection:
             raise
         except ImportError as exc:
             raise ConfigError(_missing_library(self.broker.name, exc)) from exc
-        except self._errors() as exc:
+        except self._errors(connection or self._kombu) as exc:
             cause = exc.__cause__ if isinstance(exc, OperationalError) and exc.__cause__ else exc
             if isinstance(cause, OpsqError):
                 raise cause from exc
             raise BrokerUnavailable(self._explain(cause)) from exc
 
-    def _errors(self) -> tuple[type[BaseException], ...]:
+    @staticmethod
+    def _errors(connection: Any) -> tuple[type[BaseException], ...]:
         found: tuple[type[BaseException], ...] = (OSError, OperationalError, EOFError)
-        if self._kombu is not None:
-            found += tuple(self._kombu.connection_errors) + tuple(self._kombu.channel_errors)
+        if connection is not None:
+            found += tuple(connection.connection_errors) + tuple(connection.channel_errors)
         return found
 
     def _explain(self, cause: BaseException) -> str:

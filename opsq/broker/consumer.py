@@ -295,6 +295,7 @@ class Consumer:
         self.stats.delivered += len(batch)
         self.stats.last_progress_at = self._silent_since = now
         self._on_batch(batch)
+        self._tick_at = now  # what came may be due sooner than anything before
 
     def _room(self) -> int:
         """How many more deliveries may be held."""

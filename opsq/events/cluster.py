@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from opsq.events import evidence as ev
+from opsq.events.levels import fresh_depths, running, waiting
 from opsq.events.life import Summary, summarise
 from opsq.events.live import LiveTasks
 from opsq.events.records import KEY_SHIFT, DepthSample, time_key
@@ -88,6 +89,7 @@ class Cluster:
         self._cells: dict[Cell, int] = {}
         self._new_keys: set[int] = set()
         self._ledger_changed = False
+        self._level_at = 0
         self._restore()
 
     def _restore(self) -> None:
@@ -136,6 +138,7 @@ class Cluster:
             delta.lag(now, max(0.0, now - at))
         self._fold(by_task, delta, grown, now)
         self._note_depths(delta)
+        self._note_levels(delta, now)
         self.rollup.apply(delta, now)
         self._ledger_changed = self._ledger_changed or bool(batch)
         return grown
@@ -237,6 +240,13 @@ class Cluster:
         while self._new_depths:
             sample = self._new_depths.popleft()
             delta.depth(sample.at, sample.name, sample.ready, sample.oldest_age_s)
+
+    def _note_levels(self, delta: Delta, now: float) -> None:
+        """Once a second, what runs and waits in all, for the strip's sparks."""
+        if int(now) != self._level_at:
+            self._level_at = int(now)
+            waits = waiting(fresh_depths(self.depths.copy(), now))
+            delta.level(now, running(self.cells, self.workers, now), waits)
 
     # -- handing over ----------------------------------------------------------------------------------------------
 

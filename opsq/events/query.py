@@ -16,6 +16,7 @@ from opsq.events.cluster import Cluster
 from opsq.events.evidence import decode
 from opsq.events.facets import FacetCounts
 from opsq.events.feed import Feed
+from opsq.events.levels import fresh_depths
 from opsq.events.life import OUTCOMES
 from opsq.events.records import (
     Counters,
@@ -36,7 +37,7 @@ from opsq.events.rollup import ALL_TIME, ARRIVED, COMBINATION, decode_slice, par
 from opsq.events.search import EVERYTHING, Search
 from opsq.events.store import Store, TaskRow
 from opsq.events.stream import StreamStatus
-from opsq.events.strip import fresh_depths, strip
+from opsq.events.strip import strip
 from opsq.events.tries import detail, item
 from opsq.events.workers import LATE, LOST, ONLINE, liveness, worker_item
 from opsq.events.writer import StoreStatus
@@ -135,7 +136,7 @@ class Query:
     def queues(self) -> tuple[QueueItem, ...]:
         """Every queue that was seen or sampled, the fullest first."""
         now = self._clock.now()
-        samples = {sample.name: sample for sample in fresh_depths(self._cluster, now)}
+        samples = {sample.name: sample for sample in fresh_depths(self._cluster.depths.copy(), now)}
         consumed: dict[str, list[str]] = {}
         for record in self._cluster.workers.copy():
             told = record.said.get("queues")
@@ -192,6 +193,8 @@ class Query:
             for row in rows:
                 scanned += 1
                 cursor = row.key
+                if not searching.may_match(search, row):
+                    continue
                 shown = _item(row)
                 if searching.matches(search, shown):
                     found.append(shown)

@@ -240,6 +240,7 @@ class Point(Struct, frozen=True, kw_only=True):
     run_s: float = 0.0
     ready_max: int | None = None
     oldest_max_s: float | None = None
+    running_max: int | None = None
     latency: Mapping[str, Percentiles] = {}
     open: bool = False
 
@@ -267,6 +268,8 @@ class Strip(Struct, frozen=True, kw_only=True):
     lost_events: int | None
     lost_unknown_emitters: int
     running_spark: tuple[float, ...] = ()
+    waiting_spark: tuple[float, ...] = ()
+    oldest_spark: tuple[float, ...] = ()
     done_spark: tuple[float, ...] = ()
     arrived_spark: tuple[float, ...] = ()
     failed_spark: tuple[float, ...] = ()

@@ -53,7 +53,7 @@ SliceKey = tuple[int, int, str]
 class Slice(msgspec.Struct, array_like=True):
     """One series in one bucket. counts by ``COUNTS``; run_s: seconds of slots used; sketches by segment index.
 
-    ready_max and oldest_max_s: the most that waited, of queues that were sampled.
+    ready_max and oldest_max_s: the most that waited, of queues that were sampled; running_max: the most that ran.
     """
 
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * len(COUNTS))
@@ -61,6 +61,7 @@ class Slice(msgspec.Struct, array_like=True):
     sketches: dict[int, Sketch] = {}
     ready_max: int | None = None
     oldest_max_s: float | None = None
+    running_max: int | None = None
 
     def add(self, other: Slice, *, sketches: bool = True) -> None:
         """Add the sums of another slice."""
@@ -76,6 +77,8 @@ class Slice(msgspec.Struct, array_like=True):
             self.ready_max = max(other.ready_max, self.ready_max or 0)
         if other.oldest_max_s is not None:
             self.oldest_max_s = max(other.oldest_max_s, self.oldest_max_s or 0.0)
+        if other.running_max is not None:
+            self.running_max = max(other.running_max, self.running_max or 0)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -183,6 +186,12 @@ class Delta:
                 data.ready_max = max(ready, data.ready_max or 0)
             if oldest_age_s is not None:
                 data.oldest_max_s = max(oldest_age_s, data.oldest_max_s or 0.0)
+
+    def level(self, at: float, running: int, waiting: int | None) -> None:
+        """Note how many tasks run and wait in all."""
+        data = self._slice(at, "")
+        data.running_max = running
+        data.ready_max = waiting
 
     def _slice(self, at: float, series: str) -> Slice:
         key = (int(at), series)

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from opsq.events.records import TaskItem, time_key
-from opsq.events.store import DIMENSIONS, Choice, Where
+from opsq.events.store import DIMENSIONS, Choice, TaskRow, Where
 from opsq.wire import states
 
 #: What people write for a state, beside its own name in any case.
@@ -206,6 +206,12 @@ def _matching(patterns: Iterable[str], names: set[str | None]) -> frozenset[str 
         else:
             found.add(pattern)
     return frozenset(found)
+
+
+def may_match(search: Search, row: TaskRow) -> bool:
+    """Rule out most rows by their bytes alone, without reading them: false means certainly not."""
+    written = row.evidence.lower()  # ASCII letters only, so other words are left to ``matches``
+    return all(not word.isascii() or word.encode() in written or word in row.id.lower() for word in search.text)
 
 
 def matches(search: Search, item: TaskItem) -> bool:

@@ -52,6 +52,7 @@ def point(data: Slice | None, start: int, width_s: int, now: float) -> Point:
         run_s=max(0.0, data.run_s),
         ready_max=data.ready_max,
         oldest_max_s=data.oldest_max_s,
+        running_max=data.running_max,
         latency=latency(data.sketches),
         open=is_open,
     )

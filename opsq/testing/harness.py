@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from opsq.broker.connection import open_connection
+from opsq.broker.depth import depth
+from opsq.broker.message import OutMessage
+from opsq.broker.source import QueueDepth
 from opsq.core.worker.worker import Worker
 
 PATIENCE_S = 15.0
@@ -94,3 +98,29 @@ def running_worker(app: Any, *, stop_within_s: float = PATIENCE_S, **options: An
         yield running
     finally:
         worker.stop(stop_within_s)
+
+
+def waiting(app: Any, queue: str = "celery") -> QueueDepth:
+    """What the broker says about a queue of ``app``. Raises: BrokerUnavailable."""
+    connection = open_connection(app.settings, purpose="read")
+    connection.connect()
+    try:
+        return depth(connection, [queue])[queue]
+    finally:
+        connection.close()
+
+
+def send_raw(app: Any, body: bytes, headers: dict[str, Any], content_type: str = "application/json") -> None:
+    """Publish a message to the default queue as a peer might that does not keep to the protocol."""
+    queue = app.queues.default
+    app.publisher.publish(
+        OutMessage(
+            body=body,
+            content_type=content_type,
+            content_encoding="utf-8",
+            headers=headers,
+            properties={"delivery_mode": 2},
+            routing_key=queue.name,
+            declare=queue,
+        )
+    )

@@ -24,8 +24,9 @@ def parse_time(text: str, path: str = "$", naive_zone: tzinfo = UTC) -> datetime
 
 def parse_epoch(text: str, path: str = "$", naive_zone: tzinfo = UTC) -> float:
     """Read an ETA or expiry as epoch seconds. Raises: MalformedMessage."""
+    moment = parse_time(text, path, naive_zone)
     try:
-        return parse_time(text, path, naive_zone).timestamp()
+        return moment.timestamp()
     except (OverflowError, ValueError):
         raise MalformedMessage(f"time out of range: {text[:60]!r}", path) from None
 

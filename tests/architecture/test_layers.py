@@ -68,7 +68,9 @@ ASYNC_ALLOWED = (
     "opsq.events.feed",
     "opsq.core.pools.base",
     "opsq.core.pools.aio",
+    "opsq.core.pools.limits",
     "opsq.core.worker.execute",
+    "opsq.core.worker.prepared",
 )
 
 

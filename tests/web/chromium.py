@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +27,11 @@ FLAGS = (
     "--disable-extensions", "--remote-debugging-pipe",
 )  # fmt: skip
 ANSWER_S = 30.0
+# Chromium reads its pipe on descriptor 3 and writes on 4; both are moved up first, or one might sit on the other.
+_EXEC = """import fcntl, os, sys
+ends = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 20) for fd in sys.argv[1:3]]
+for place, fd in zip((3, 4), ends): os.dup2(fd, place, inheritable=True)
+os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 def find_chromium() -> str | None:
@@ -41,12 +47,13 @@ class Chromium:
         if path is None:
             raise RuntimeError("no Chromium here; install the package chromium")
         self._profile = tempfile.mkdtemp(prefix="opsq-chromium-")
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the browser)
         to_child, self._write = os.pipe()
         self._read, from_child = os.pipe()
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{to_child} 4>&{from_child}', path, *FLAGS]
+        command = [sys.executable, "-c", _EXEC, str(to_child), str(from_child), path, *FLAGS]
         self._process = subprocess.Popen(
             [*command, f"--user-data-dir={self._profile}", "about:blank"],
-            pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=self._log, start_new_session=True,
         )  # fmt: skip
         os.close(to_child)
         os.close(from_child)
@@ -81,7 +88,10 @@ class Chromium:
             ready, _, _ = select.select([self._read], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 return {}
-            self._buffer += os.read(self._read, 1 << 20)
+            part = os.read(self._read, 1 << 20)
+            if not part:
+                raise RuntimeError(f"Chromium ended with {self._process.wait(10)}: {self._last_words()}")
+            self._buffer += part
         raw, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(raw)
         self._note(message)
@@ -96,6 +106,10 @@ class Chromium:
             self.said.append(f"exception: {details.get('exception', {}).get('description') or details['text']}")
         elif message.get("method") == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
             self.said.append(f"{params['type']}: {[arg.get('value') for arg in params['args']]}")
+
+    def _last_words(self) -> str:
+        self._log.seek(0)
+        return self._log.read()[-1000:].decode(errors="replace")
 
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Set the size and the colour scheme of the window."""
@@ -155,6 +169,7 @@ class Chromium:
         self._process.wait(10)
         os.close(self._write)
         os.close(self._read)
+        self._log.close()
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def __enter__(self) -> Self:

@@ -9,6 +9,7 @@ one test each: a task that does nothing must cost next to nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from functools import partial
@@ -26,12 +27,21 @@ from opsq.core.worker.load import Loader
 from opsq.core.worker.memory import ResidentMemory
 from opsq.core.worker.prepared import Prepared, prepare
 from opsq.core.worker.record import Recorder
-from opsq.errors import MalformedMessage, NotRegistered, TaskRevokedError, UntrustedContent
+from opsq.errors import (
+    MalformedMessage,
+    NotRegistered,
+    SoftTimeLimitExceeded,
+    TaskRevokedError,
+    Unavailable,
+    UntrustedContent,
+)
 from opsq.logs import pop as unbind
 from opsq.logs import push as bind
 from opsq.signals import task_prerun
 from opsq.wire.task import TaskHeaders
 from opsq.wire.times import parse_epoch
+
+log = logging.getLogger(__name__)
 
 
 class Executor:
@@ -64,13 +74,16 @@ class Executor:
                 if attempt.needs_start:
                     self._announce_start(attempt)
                 prepared = attempt.prepared
+                attempt.begin(own_thread=True)
                 if prepared.is_async:
                     value = prepared.in_slot(attempt.args, attempt.kwargs)
                 else:
                     value = prepared.call(*attempt.args, **attempt.kwargs)
+                attempt.end()
             except BaseException as exc:  # noqa: BLE001 boundary: whatever a task raises becomes its outcome
-                return self._ender.raised(attempt, exc)
-            return self._ender.returned(attempt, value)
+                attempt.end()
+                return _in_spite_of_signals(self._ender.raised, attempt, exc)
+            return _in_spite_of_signals(self._ender.returned, attempt, value)
         finally:
             self._leave(attempt)
 
@@ -154,9 +167,11 @@ class Executor:
         """Store STARTED and call whoever wants to know, as far as anybody does."""
         prepared, headers = attempt.prepared, attempt.headers
         if prepared.track_started and not attempt.ignore_result:
-            self.recorder.write(
-                headers, "STARTED", {"pid": os.getpid(), "hostname": self._hostname}, request=attempt.request
-            )
+            about = {"pid": os.getpid(), "hostname": self._hostname}
+            try:
+                self.recorder.write(headers, "STARTED", about, request=attempt.request)
+            except Unavailable as exc:
+                log.warning("the state STARTED could not be stored", extra={"error": str(exc)})
         if task_prerun.receivers:
             task_prerun.send(
                 sender=prepared.task, task_id=headers.id, task=prepared.task, args=attempt.args, kwargs=attempt.kwargs
@@ -169,6 +184,14 @@ def _was_cancelled() -> bool:
     """Whether somebody cancelled this asyncio task, rather than the coroutine raising by itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _in_spite_of_signals(end: Callable[[Attempt, Any], Outcome], attempt: Attempt, value: Any) -> Outcome:
+    """End the run; a soft limit whose signal comes after the task's own code is too late to count."""
+    try:
+        return end(attempt, value)
+    except SoftTimeLimitExceeded:
+        return end(attempt, value)
 
 
 async def _to_the_end(work: Callable[[], Outcome]) -> Outcome:
