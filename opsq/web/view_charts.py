@@ -10,6 +10,7 @@ from opsq.events.records import Percentiles, Point
 from opsq.web import charts, words
 from opsq.web.faces import LIMITS
 
+YOUNG_SHARE: Final = 0.25
 SEGMENTS: Final = (
     ("broker", "in broker", "waiting"),
     ("run", "run", "running"),
@@ -57,18 +58,19 @@ def at_percentile(found: Percentiles | None, percentile: int) -> float | None:
     return {50: found.p50, 95: found.p95, 99: found.p99}[percentile]
 
 
-def throughput(points: Sequence[Point]) -> charts.Chart:
+def throughput(points: Sequence[Point], now: float) -> charts.Chart:
     """Chart what is done and what arrives, per second."""
-    done = [point.done / point.width_s for point in points]
-    arrived = [point.arrived / point.width_s for point in points]
+    done = [rate_of(point, point.done, now) for point in points]
+    arrived = [rate_of(point, point.arrived, now) for point in points]
     scale = charts.linear([done, arrived], 96)
+    most = max((rate for rate in done if rate is not None), default=0.0)
     now_done, now_arrived = _newest(points, lambda p: p.done), _newest(points, lambda p: p.arrived)
     return charts.Chart(
         id="throughput",
         title="Throughput",
         small="per second",
         sentence=f"Throughput: {words.significant(now_done)} tasks per second done now, "
-        f"{words.significant(now_arrived)} arrive; at most {words.significant(max(done, default=0))} in this range.",
+        f"{words.significant(now_arrived)} arrive; at most {words.significant(most)} in this range.",
         height=96,
         y_ticks=scale.ticks,
         traces=(
@@ -115,7 +117,7 @@ def latency(points: Sequence[Point], percentile: int) -> charts.Chart:
 
 def failed(points: Sequence[Point], now: float) -> charts.Chart:
     """Chart failures per second; it carries the time axis of the three."""
-    values = [point.failed / point.width_s for point in points]
+    values = [rate_of(point, point.failed, now) for point in points]
     scale = charts.linear([values], 52)
     newest = _newest(points, lambda point: point.failed)
     total = sum(point.failed for point in points)
@@ -132,6 +134,14 @@ def failed(points: Sequence[Point], now: float) -> charts.Chart:
         legend=(charts.LegendItem("failed", "failed", words.significant(newest), "failed", newest > 0),),
         x_ticks=charts.time_ticks(start, now),
     )
+
+
+def rate_of(point: Point, count: int, now: float) -> float | None:
+    """Make a rate of a bucket's count; an open bucket counts for as long as it lasts, a very young one says nothing."""
+    if not point.open:
+        return count / point.width_s
+    lasted = now - point.at
+    return count / lasted if lasted > YOUNG_SHARE * point.width_s else None
 
 
 def _newest(points: Sequence[Point], pick: Callable[[Point], int]) -> float:

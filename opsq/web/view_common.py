@@ -147,14 +147,36 @@ def row_id(task_id: str) -> str:
     return "t-" + hashlib.blake2s(task_id.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-def segment_lengths(segments: Segments, state: str, running_s: float | None = None) -> list[tuple[str, float | None]]:
-    """List the stretches of a try with their hues; the run takes the outcome's hue once there is one."""
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When a try was published, taken by a worker and started, as far as it is known."""
+
+    published_at: float | None
+    taken_at: float | None
+    started_at: float | None
+
+
+def segment_lengths(segments: Segments, state: str, at: Moments, now: float) -> list[tuple[str, float | None]]:
+    """List the stretches of a try with their hues; what still lasts is as long as it has lasted.
+
+    The run takes the outcome's hue once there is one.
+    """
     run_css = {"FAILURE": "failed", "RETRY": "retry"}.get(state, "running")
-    waited = segments.broker
-    run = segments.run if segments.run is not None else running_s
-    if state in ("REVOKED", "REJECTED") and run is None and waited is None:
+    waited, held, run = segments.broker, segments.prefetch, segments.run
+    if state == "PENDING" and waited is None:
+        waited = since(at.published_at, now)
+    elif state == "RECEIVED" and held is None:
+        held = since(at.taken_at, now)
+    elif state == "STARTED" and run is None:
+        run = since(at.started_at, now)
+    elif state in ("REVOKED", "REJECTED") and run is None and waited is None:
         waited = segments.total
-    return [("waiting", waited), ("prefetched", segments.prefetch), ("prefetched", segments.start), (run_css, run)]
+    return [("waiting", waited), ("prefetched", held), ("prefetched", segments.start), (run_css, run)]
+
+
+def since(at: float | None, now: float) -> float | None:
+    """Tell how long ago a moment was, never less than nothing."""
+    return None if at is None else max(0.0, now - at)
 
 
 def bar_of(lengths: Sequence[tuple[str, float | None]], full_scale: float) -> Bar:

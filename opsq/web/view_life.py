@@ -9,7 +9,7 @@ from typing import Final
 from opsq.events.records import Percentiles, Try
 from opsq.web import charts, words
 from opsq.web.faces import task_face
-from opsq.web.view_common import segment_lengths
+from opsq.web.view_common import Moments, segment_lengths
 
 MAX_DRAWN: Final = 5
 PAUSE_PERCENT: Final = 9.0
@@ -49,7 +49,7 @@ def life(tries: Sequence[Try], usual: Percentiles | None, now: float) -> Life | 
     shown = [one for one in tries[-MAX_DRAWN:] if _start(one) is not None]
     if not shown:
         return None
-    bars = [segment_lengths(one.segments, one.state, _so_far(one, now)) for one in shown]
+    bars = [segment_lengths(one.segments, one.state, _moments(one), now) for one in shown]
     lengths = [max(1e-4, sum(length or 0.0 for _, length in bar)) for bar in bars]
     widths = _widths(lengths)
     drawn: list[DrawnTry] = []
@@ -106,8 +106,8 @@ def _finish(one: Try) -> float | None:
     return one.finished_at if one.finished_at is not None else one.acked_at
 
 
-def _so_far(one: Try, now: float) -> float | None:
-    return max(0.0, now - one.started_at) if one.state == "STARTED" and one.started_at is not None else None
+def _moments(one: Try) -> Moments:
+    return Moments(one.published_at, one.delivered_at, one.started_at)
 
 
 def _pause(one: Try, following: Try | None) -> float | None:

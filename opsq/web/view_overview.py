@@ -94,19 +94,20 @@ class OverviewFacts:
 def overview_view(facts: OverviewFacts, ask: Ask, places: Places, broker: str, now: float) -> OverviewView:
     """Build the whole page from facts of one moment."""
     points = facts.points
+    all_told = all(worker.queues for worker in facts.workers if worker.status == "online")
     return OverviewView(
         verdict=verdict(facts.overview, facts.queues, facts.workers, places, now),
         ranges=range_links(ask, places, "/"),
         range_label=ask.range.label,
         cell_label=_cell(points),
         from_clock=words.clock(points[0].at if points else now),
-        charts=(throughput(points), latency(points, ask.percentile), failed(points, now)),
+        charts=(throughput(points, now), latency(points, ask.percentile), failed(points, now)),
         percentiles=tuple(
             Link(f"p{p}", places.to("/") + ask.query(p=str(p)), p == ask.percentile) for p in (50, 95, 99)
         ),
         columns=COLUMNS,
         data=data_rows(points, ask.percentile),
-        queues=tuple(queue_row(q, facts.queue_points.get(q.name, ()), places) for q in _worst(facts.queues)),
+        queues=tuple(queue_row(q, facts.queue_points.get(q.name, ()), places, all_told) for q in _worst(facts.queues)),
         workers=worker_rows(facts.workers, places, now, facts.worker_points),
         types=type_rows(facts.types, places)[:MAX_TYPES],
         types_total=len(facts.types),
@@ -130,8 +131,8 @@ def _worst(queues: Sequence[QueueItem]) -> list[QueueItem]:
     return sorted(queues, key=lambda queue: (not is_behind(queue), queue.name))
 
 
-def queue_row(queue: QueueItem, points: Sequence[Point], places: Places) -> QueueRow:
-    """Say how one queue stands against its target."""
+def queue_row(queue: QueueItem, points: Sequence[Point], places: Places, all_told: bool = True) -> QueueRow:
+    """Say how one queue stands against its target. all_told: every worker says which queues it serves."""
     behind = is_behind(queue)
     share = 0.0 if queue.oldest_age_s is None else queue.oldest_age_s / LIMITS.oldest_s
     drained, never = _drained(queue)
@@ -151,9 +152,17 @@ def queue_row(queue: QueueItem, points: Sequence[Point], places: Places) -> Queu
         done=words.significant(round(queue.done_per_s, 2)),
         drained=drained,
         never=never,
-        served=words.plural(len(queue.workers), "worker") if queue.workers else "no worker",
+        served=_served(queue, all_told),
         spark=charts.spark(depths, width=120) if known else None,
     )
+
+
+def _served(queue: QueueItem, all_told: bool) -> str:
+    if queue.workers:
+        return words.plural(len(queue.workers), "worker")
+    if queue.consumers:
+        return words.plural(queue.consumers, "consumer")
+    return "no worker" if all_told else words.UNKNOWN
 
 
 def _drained(queue: QueueItem) -> tuple[str, bool]:

@@ -193,7 +193,7 @@ def _lag(strip: Strip, places: Places) -> Tile:
 
 def _lost(strip: Strip, places: Places) -> Tile:
     unknown = strip.lost_unknown_emitters
-    note = f"{words.plural(unknown, 'sender')} without numbers" if unknown else "every event is numbered"
+    note = f"{words.plural(unknown, 'sender')} unknown" if unknown else "no number is missing"
     return Tile(
         "lost", "Lost events", places.to("/workers"), ((words.count(strip.lost_events), ""),), note,
         bad=bool(strip.lost_events),

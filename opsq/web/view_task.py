@@ -8,7 +8,7 @@ from typing import Final
 
 from opsq.events.records import Percentiles, TaskDetail, TaskItem, Try
 from opsq.web import words
-from opsq.web.faces import FINISHED, HELD, Face, task_face
+from opsq.web.faces import FINISHED, HELD, MOVING, Face, task_face
 from opsq.web.view_common import Link, Places, row_id
 from opsq.web.view_life import Life, life
 from opsq.web.view_overview import error_name
@@ -66,6 +66,7 @@ class TaskView:
     crumbs: tuple[Link, ...]
     face: Face
     moment_at: float | None
+    lasts: bool
     story: str
     error: str
     rest: str
@@ -107,6 +108,7 @@ def task_view(detail: TaskDetail, usual: Usual, places: Places, now: float) -> T
         crumbs=_crumbs(item, places),
         face=_face(item, now),
         moment_at=_moment(item, last),
+        lasts=item.state in MOVING and item.state != "RETRY",
         story=_story(item, len(detail.tries)),
         error=error_name(item.exception) if item.state in ("FAILURE", "RETRY") and item.exception else "",
         rest=_waits_for(item, now),

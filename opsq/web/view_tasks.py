@@ -10,7 +10,7 @@ from opsq.events.records import Facets, FacetValue, TaskItem, TaskPage
 from opsq.web import charts, words
 from opsq.web.faces import FINISHED, HELD, MOVING, STATE_BY_WORD, Face, task_face
 from opsq.web.terms import Filter
-from opsq.web.view_common import Ask, Bar, Head, Link, Places, bar_of, call_text, row_id, segment_lengths
+from opsq.web.view_common import Ask, Bar, Head, Link, Moments, Places, bar_of, call_text, row_id, segment_lengths
 
 FACET_ROWS: Final = 8
 STATE_ORDER: Final = ("PENDING", "RECEIVED", "STARTED", "SUCCESS", "RETRY", "FAILURE", "REVOKED")
@@ -133,14 +133,14 @@ def tasks_view(
 
 def task_rows(items: Sequence[TaskItem], places: Places, now: float) -> tuple[TaskRow, ...]:
     """Build rows on one scale, which ends at the page's 95th percentile."""
-    lengths = [segment_lengths(item.segments, item.state, _so_far(item, now)) for item in items]
+    lengths = [segment_lengths(item.segments, item.state, _moments(item), now) for item in items]
     totals = [sum(length or 0.0 for _, length in one) for one in lengths]
     scale = charts.percentile([total for total in totals if total > 0], 0.95)
     return tuple(_row(item, bar_of(one, scale), places, now) for item, one in zip(items, lengths, strict=True))
 
 
-def _so_far(item: TaskItem, now: float) -> float | None:
-    return max(0.0, now - item.started_at) if item.state == "STARTED" and item.started_at is not None else None
+def _moments(item: TaskItem) -> Moments:
+    return Moments(item.published_at, item.received_at, item.started_at)
 
 
 def _row(item: TaskItem, bar: Bar, places: Places, now: float) -> TaskRow:

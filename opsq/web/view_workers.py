@@ -106,7 +106,7 @@ def _row(worker: WorkerItem, places: Places, now: float, points: Sequence[Point]
         full_name=worker.name,
         href=places.search(worker=worker.name),
         face=worker_face(worker.status),
-        small=" ".join(part for part in (worker.pool, worker.software) if part),
+        small=_small(worker),
         squares=_squares(busy, worker.slots, live),
         heat=charts.heat_steps([_share(point, worker) for point in points]),
         slots=f"{words.count(busy)} of {words.count(worker.slots)}" if worker.slots is not None else words.count(busy),
@@ -122,6 +122,12 @@ def _row(worker: WorkerItem, places: Places, now: float, points: Sequence[Point]
         skew=_skew(worker.skew_s),
         known=worker.slots is not None,
     )
+
+
+def _small(worker: WorkerItem) -> str:
+    """Say what runs there in a word: the pool of our own, the software of others."""
+    software = (worker.software or "").replace("py-celery", "Celery")
+    return worker.pool or "" if software.startswith("opsq") or not software else software
 
 
 def busy_slots(worker: WorkerItem) -> int:

@@ -31,7 +31,7 @@ def significant(value: float) -> str:
         return _trim(f"{value:.1f}")
     if size >= 0.0995:
         return f"{value:.2f}"
-    return _trim(f"{value:.3f}") if size >= 0.0005 else "0"
+    return f"{value:.2g}" if size >= 0.0005 else "0"
 
 
 def count(value: int | None) -> str:
@@ -69,7 +69,7 @@ def duration_parts(seconds: float) -> list[tuple[str, str]]:
     if seconds < 9.95:
         return [(_trim(f"{seconds:.1f}"), "s")]
     if seconds < 59.95:
-        return [(f"{seconds:.1f}", "s")]
+        return [(f"{seconds:.0f}" if seconds == int(seconds) else f"{seconds:.1f}", "s")]
     for size, unit, minor_size, minor in ((60, "min", 1, "s"), (3600, "h", 60, "min"), (86_400, "d", 3600, "h")):
         if unit == "d" or seconds < size * (60 if unit == "min" else 24) - minor_size / 2:
             minors = round(seconds / minor_size)

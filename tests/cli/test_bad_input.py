@@ -80,7 +80,7 @@ def test_call_arguments_that_are_not_a_json_list(tmp_path: Path, text: str) -> N
 
 
 def test_hard_limit_on_threads_is_refused_at_boot(tmp_path: Path) -> None:
-    (tmp_path / "hello.py").write_text("from opsq import Opsq\napp = Opsq('hello')\n")
+    (tmp_path / "hello.py").write_text("from opsq import Opsq\napp = Opsq('hello')\n@app.task\ndef f(): ...\n")
     done = opsq("worker", "-A", "hello", "-P", "threads", "--time-limit", "5", cwd=tmp_path)
     assert done.returncode == 2
     assert "hard time limit" in said(done)

@@ -36,7 +36,8 @@ os.execv(sys.argv[3], sys.argv[3:])"""
 
 def find_chromium() -> str | None:
     """Where a Chromium is, None when there is none."""
-    return next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
 class Chromium:
@@ -139,9 +140,7 @@ class Chromium:
 
     def value(self, expression: str) -> Any:
         """Evaluate an expression (or a promise) in the page."""
-        found = self.call(
-            "Runtime.evaluate", {"expression": expression, "awaitPromise": True, "returnByValue": True}
-        )
+        found = self.call("Runtime.evaluate", {"expression": expression, "awaitPromise": True, "returnByValue": True})
         if "exceptionDetails" in found:
             raise RuntimeError(f"{expression[:80]}: {found['exceptionDetails']}")
         return found["result"].get("value")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
+from opsq.events.search import of
 from opsq.web.server import Address, WebServer
 from tests.web.chromium import Chromium
 from tests.web.world import World, night
@@ -18,9 +19,7 @@ SIZES = ((1280, False), (1280, True), (360, False))
 
 def pages(world: World) -> dict[str, str]:
     """Every page by the name of its picture."""
-    failed = world.query.tasks(limit=500)
-    worst = next((item for item in failed.items if item.exception and item.retries), failed.items[0])
-    fine = next(item for item in failed.items if item.state == "SUCCESS")
+    worst, fine = (world.query.tasks(of(state=state), limit=1).items[0] for state in ("failed", "ok"))
     return {
         "overview": "?range=1h",
         "tasks": "tasks",
@@ -61,5 +60,6 @@ def shoot(folder: Path, only: str = "") -> list[str]:
 
 
 if __name__ == "__main__":
-    for complaint in shoot(Path(sys.argv[1] if len(sys.argv) > 1 else "shots"), sys.argv[2] if len(sys.argv) > 2 else ""):
+    wanted = [*sys.argv[1:], "", ""]
+    for complaint in shoot(Path(wanted[0] or "shots"), wanted[1]):
         print(complaint)

@@ -26,9 +26,9 @@ from opsq.web.view_shell import Place
 from opsq.wire.event import Event, Malformed
 
 NIGHT = 1_795_057_800.0
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`{{7*7}}</style><hx-partial hx-target=\"body\">"
+HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>"\'`{{7*7}}</style><hx-partial hx-target="body">'
 EMITTERS = {"img-1": "e1", "img-2": "e2", "mail-1": "e3", "reports-1": "e4", "reports-2": "e5"}
-TRACEBACK = '''Traceback (most recent call last):
+TRACEBACK = """Traceback (most recent call last):
   File "/srv/shop/images/tasks.py", line 41, in resize
     picture = load_picture(source)
   File "/srv/shop/images/files.py", line 18, in load_picture
@@ -36,7 +36,7 @@ TRACEBACK = '''Traceback (most recent call last):
   File "/usr/lib/python3.13/site-packages/PIL/Image.py", line 3532, in open
     raise UnidentifiedImageError(msg)
 PIL.UnidentifiedImageError: cannot identify image file <_io.BytesIO object at 0x7f1c2b>
-'''
+"""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,17 @@ class World:
         if emitter is not None:
             seq = self._seqs[host] = self._seqs.get(host, 0) + 1
         self.source.events.append(
-            Event(kind=kind, hostname=node, timestamp=at, pid=2114, clock=1, seq=seq, emitter=emitter, uuid=uuid, fields=fields)
+            Event(
+                kind=kind,
+                hostname=node,
+                timestamp=at,
+                pid=2114,
+                clock=1,
+                seq=seq,
+                emitter=emitter,
+                uuid=uuid,
+                fields=fields,
+            )
         )
 
     def step(self, seconds: float = 0.0) -> None:
@@ -180,7 +190,13 @@ class World:
         place = {"queue": kind.queue, "retries": attempt - 1, "attempt": attempt, "published_at": at}
         self._at(at, "task-sent", "web-3", uuid, **{**call, **place})
         self._at(delivered, "task-received", worker, uuid, **{**call, **place}, delivered_at=delivered)
-        course = {**place, "delivered_at": delivered, "slot_at": started - 0.004, "started_at": started, "pool": "prefork"}
+        course = {
+            **place,
+            "delivered_at": delivered,
+            "slot_at": started - 0.004,
+            "started_at": started,
+            "pool": "prefork",
+        }
         self._at(started, "task-started", worker, uuid, **course, child_pid=2119)
         course |= {
             "finished_at": finished, "acked_at": finished + 0.009, "runtime": run_s, "cpu_s": run_s * 0.6,

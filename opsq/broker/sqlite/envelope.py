@@ -59,8 +59,15 @@ def unpack_batch(text: bytes) -> list[Delivery]:
 
 
 def unpack(text: str, *, queue: str, tag: int, deliveries: int) -> Delivery:
-    """Decode one stored text that was fetched by itself."""
-    delivery = _decode_one(f"[{text}]")
+    """Decode one stored text that was fetched by itself.
+
+    A text that cannot be decoded becomes the body of a delivery without headers: intake refuses it
+    with everything there is to see.
+    """
+    try:
+        delivery = _decode_one(f"[{text}]")
+    except msgspec.DecodeError:
+        delivery = Delivery(text.encode(), "application/octet-stream", "binary", {}, {}, "", queue, 0)
     delivery.queue = queue
     delivery.tag = tag
     delivery.deliveries = deliveries

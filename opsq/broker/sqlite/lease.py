@@ -144,7 +144,7 @@ class Lease:
 
     def _read(self, sql: TakeSql) -> list[Delivery]:
         lines, expired, big = self._db.execute(sql.fetch, (self._clock.now(),)).fetchone()
-        batch = unpack_batch(lines) if lines else []
+        batch = self._unpack(sql, lines) if lines else []
         if expired:  # nobody is given these; they go with the next settlement
             self._expired = _ids(expired)
         if big:
@@ -154,6 +154,14 @@ class Lease:
             came = {delivery.queue for delivery in batch}
             self._active = [name in came for name in self._names]
         return batch
+
+    def _unpack(self, sql: TakeSql, lines: bytes) -> list[Delivery]:
+        try:
+            return unpack_batch(lines)
+        except msgspec.DecodeError:
+            # One that cannot be read must not take the whole batch with it, again and again.
+            ids = self._db.execute(sql.small).fetchall()
+            return [self._read_one(row[0]) for row in ids]
 
     def _read_one(self, message: int) -> Delivery:
         envelope, queue, deliveries = self._db.execute(

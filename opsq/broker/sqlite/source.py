@@ -28,11 +28,15 @@ class SqliteSource:
         self._specs: tuple[QueueSpec, ...] = ()
         self._closed = False
         self.poll_s = broker.poll_s
-        broker.reaper.run()
-        self._lease = broker.lease()
-        self._renew_at = broker.clock.monotonic() + self._lease.seconds / 3
         # Bound before the first look: a message that comes in between still rings.
         self._doorbell = Doorbell(broker.path, "consumers")
+        try:
+            broker.reaper.run()
+            self._lease = broker.lease()
+        except BaseException:
+            self._doorbell.close()
+            raise
+        self._renew_at = broker.clock.monotonic() + self._lease.seconds / 3
         try:
             self.set_queues(queues)
         except BaseException:

@@ -23,13 +23,15 @@ LOST = "lease lost"
 class TakeSql(Struct, frozen=True):
     """drop, create: run when the set of queues changes. take: settles and leases; parameters are the
     consumer, a JSON array of ids that are done (or None) and how many to take from each queue.
-    fetch: reads what was taken; parameter: epoch seconds now. peek: says whether anything waits.
+    fetch: reads what was taken; parameter: epoch seconds now. small: the ids of those that come in
+    the batch. peek: says whether anything waits.
     """
 
     drop: tuple[str, ...]
     create: tuple[str, ...]
     take: str
     fetch: str
+    small: str
     peek: str
 
 
@@ -50,6 +52,7 @@ def build(name: str, queues: Sequence[int]) -> TakeSql:
         ),
         take=f"INSERT INTO {view} VALUES ({', '.join('?' * (len(shares) + 2))})",
         fetch=_fetch(taken),
+        small=f"SELECT t.id FROM {taken} t CROSS JOIN message m ON m.id = t.id WHERE m.size <= {BIG_BYTES}",
         peek="SELECT "
         + (" OR ".join(f"EXISTS (SELECT 1 FROM ready WHERE queue = {queue})" for queue in queues) or "0"),
     )

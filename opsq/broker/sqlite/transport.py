@@ -282,11 +282,13 @@ class Transport(virtual.Transport):  # type: ignore[misc]
 
     def close_connection(self, connection: Any) -> None:
         """Close channels, doorbell and file."""
-        super().close_connection(connection)
-        if self._doorbell is not None:
-            self._doorbell.close()
-            self._doorbell = None
-        self.broker.close()
+        try:
+            super().close_connection(connection)
+        finally:  # giving back fails while the file is locked; the lease's end does it then
+            if self._doorbell is not None:
+                self._doorbell.close()
+                self._doorbell = None
+            self.broker.close()
 
     def open_source(self, queues: Sequence[QueueSpec], *, no_ack: bool, prefetch: int) -> SqliteSource:
         """Return the batch reader that opsq's consumer works with."""

@@ -28,12 +28,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from opsq.core.pools.base import Job, PoolCapabilities, PoolConfig, RunningJob
+from opsq.core.pools.prefork_ears import Ears
 from opsq.core.pools.prefork_floor import Floor, Turn
-from opsq.core.pools.prefork_frames import ChildOptions
 from opsq.core.pools.prefork_loop import Loop
 from opsq.core.pools.prefork_main import pack_setup, refuse_inside_fork_server
+from opsq.core.pools.prefork_records import ChildOptions
 from opsq.core.pools.prefork_slot import Slot
 from opsq.core.pools.prefork_spawn import ForkServerLink
+from opsq.core.pools.prefork_staff import Staff
 from opsq.core.pools.verdicts import cancelled_before_start
 from opsq.errors import ConfigError, Fault
 
@@ -66,7 +68,9 @@ class PreforkPool:
         self._floor = Floor(config.clock)
         spec, pickled, main = pack_setup(config.child_setup)
         connect = functools.partial(ForkServerLink, spec, pickled, main, self._options)
-        self._loop = Loop(config, self._floor, connect)
+        self._ears = Ears()
+        self._staff = Staff(config.slots, self._floor, self._ears, config.clock, connect)
+        self._loop = Loop(config, self._floor, self._ears, self._staff)
         self._thread: threading.Thread | None = None
         self.slots = config.slots
 
@@ -81,7 +85,7 @@ class PreforkPool:
         self._thread = threading.Thread(target=self._loop.run, name="opsq-prefork", daemon=True)
         self._thread.start()
         timeout_s = float(self._config.extra.get("start_timeout_s", _START_TIMEOUT_S))
-        in_time = self._loop.up.wait(timeout_s)
+        in_time = self._staff.up.wait(timeout_s)
         if in_time and not self._floor.failure:
             return
         why = self._floor.failure or f"no child process was ready within {timeout_s:g} s"
@@ -105,21 +109,21 @@ class PreforkPool:
         with self._floor.lock:
             done = self._cancel_waiting(key, turn) or self._cancel_given(key, turn, signal)
             self._floor.dispatch(turn)
-            self._loop.wake()
+            self._ears.wake()
         self._loop.deliver(turn)
         return done
 
     def grow(self, n: int = 1) -> None:
         """Add ``n`` children."""
         with self._floor.lock:
-            self.slots = self._loop.target = self.slots + max(0, n)
-            self._loop.wake()
+            self.slots = self._staff.target = self.slots + max(0, n)
+            self._ears.wake()
 
     def shrink(self, n: int = 1) -> None:
         """Let ``n`` children end, idle ones first, after the job they run; one always stays."""
         with self._floor.lock:
-            self.slots = self._loop.target = max(1, self.slots - max(0, n))
-            self._loop.wake()
+            self.slots = self._staff.target = max(1, self.slots - max(0, n))
+            self._ears.wake()
 
     def running(self) -> list[RunningJob]:
         """What is in a slot right now."""
@@ -153,10 +157,12 @@ class PreforkPool:
         with self._floor.lock:
             self._floor.closed = True
             self._floor.pending.clear()
-            self._loop.stop_at = min(self._loop.stop_at, deadline)
-            if self._thread is not None:
-                self._loop.wake()
-        if self._thread is not None:
+            self._staff.stop_at = min(self._staff.stop_at, deadline)
+            if self._thread is None:
+                self._ears.close()
+                return
+            self._ears.wake()
+        if self._thread is not threading.current_thread():
             self._thread.join(max(0.0, deadline - self._config.clock.monotonic()) + _LAST_WAIT_S)
 
     def stats(self) -> dict[str, object]:
@@ -171,7 +177,7 @@ class PreforkPool:
                 "max-memory-per-child": self._options.max_memory_kib or "N/A",
                 "queued": len(self._floor.pending),
                 "running": len(self._busy()),
-                "app-load-seconds": self._loop.load_seconds,
+                "app-load-seconds": self._staff.load_seconds,
                 "counts": dict(self._floor.counts),
                 "writes": {str(slot.pid): slot.done for slot in slots},
             }

@@ -25,20 +25,8 @@ from typing import Final
 import msgspec
 
 from opsq.core.pools.base import Job, Outcome, Runner
-from opsq.core.pools.prefork_frames import (
-    INLINE_MAX_BYTES,
-    PING,
-    Alive,
-    ChildOptions,
-    Done,
-    Failed,
-    Leaving,
-    Ready,
-    UpFrame,
-    decode_job,
-    frame,
-    receive_packet,
-)
+from opsq.core.pools.prefork_frames import INLINE_MAX_BYTES, PING, frame, receive_packet
+from opsq.core.pools.prefork_records import Alive, ChildOptions, Done, Failed, Leaving, Ready, UpFrame, decode_job
 from opsq.core.pools.verdicts import runner_broke
 from opsq.errors import OpsqError, SoftTimeLimitExceeded
 
@@ -88,8 +76,7 @@ class Child:
         while True:
             data, _ = receive_packet(self._down, self._buffer)
             if not data:
-                if self._asked_to_leave:
-                    self._say(Leaving("asked"))
+                self._say(Leaving("asked"))
                 return 0
             if len(data) == 1 and data == PING:
                 self._say(Alive())

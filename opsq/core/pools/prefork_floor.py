@@ -12,16 +12,21 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from opsq.clock import Clock
 from opsq.core.pools.base import Job, Outcome
 from opsq.core.pools.prefork_child import EXIT_RECYCLED
-from opsq.core.pools.prefork_frames import Alive, Done, Failed, Leaving, NowIO, Ready, UpFrame
+from opsq.core.pools.prefork_frames import NowIO
 from opsq.core.pools.prefork_pace import AHEAD_MAX_JOBS, AHEAD_S, Pace
+from opsq.core.pools.prefork_records import Alive, Done, Failed, Leaving, Ready, UpFrame
 from opsq.core.pools.prefork_slot import Slot
 from opsq.core.pools.verdicts import hard_limit_passed, process_died, runner_broke, terminated
 
 log = logging.getLogger(__name__)
+
+_LEAVE_S: Final = 10.0
+"""So long a child that takes no more jobs may take to close its runner."""
 
 
 class Turn:
@@ -211,6 +216,7 @@ class Floor:
                 slot.trust()
             elif isinstance(frame, Leaving):
                 slot.leaving = slot.leaving_on_purpose = True
+                slot.kill_at = self._clock.monotonic() + _LEAVE_S
             elif isinstance(frame, Failed):
                 self.fail("a child process could not build its runner: " + frame.text)
         if ended:

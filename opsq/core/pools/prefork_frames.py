@@ -1,4 +1,4 @@
-"""What crosses the sockets between the worker, the fork server and its children.
+"""How records cross the sockets between the worker, the fork server and its children.
 
 Three kinds of socket, all made by the worker:
 
@@ -20,9 +20,8 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
-from opsq.core.pools.base import Job, Outcome
+from opsq.core.pools.base import Job
+from opsq.core.pools.prefork_records import Notice, Request, UpFrame, decode_up, encode
 
 INLINE_MAX_BYTES: Final = 64 * 1024
 """Packets above this travel as a memory file; far below the kernel's limit for one packet."""

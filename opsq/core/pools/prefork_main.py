@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
-from opsq.core.pools.prefork_frames import MainModule
+from opsq.core.pools.prefork_records import MainModule
 from opsq.errors import ConfigError, Fault, UsageError
 
 ALIAS: Final = "__mp_main__"

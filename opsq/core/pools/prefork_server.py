@@ -27,8 +27,10 @@ from typing import NoReturn, cast
 from opsq import plugins
 from opsq.core.pools.base import Runner
 from opsq.core.pools.prefork_child import Child, what_went_wrong
-from opsq.core.pools.prefork_frames import (
-    INLINE_MAX_BYTES,
+from opsq.core.pools.prefork_frames import INLINE_MAX_BYTES, control_packet, receive_packet, send_packet
+from opsq.core.pools.prefork_main import run_main_again
+from opsq.core.pools.prefork_orphan import die_with_parent, name_process
+from opsq.core.pools.prefork_records import (
     ChildOptions,
     Died,
     Fork,
@@ -38,13 +40,8 @@ from opsq.core.pools.prefork_frames import (
     LoadFailed,
     Notice,
     Setup,
-    control_packet,
     decode_request,
-    receive_packet,
-    send_packet,
 )
-from opsq.core.pools.prefork_main import run_main_again
-from opsq.core.pools.prefork_orphan import die_with_parent, name_process
 
 
 class ForkServer:

@@ -19,13 +19,13 @@ from opsq.core.pools.prefork_frames import (
     INLINE_MAX_BYTES,
     PING_PACKET,
     NowIO,
-    UpFrame,
     discard_packet,
     job_packet,
     packet_pair,
     split_frames,
     try_send_by_file,
 )
+from opsq.core.pools.prefork_records import UpFrame
 
 _SOFT_AGAIN_S = 0.1
 

@@ -13,19 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from opsq.core.pools.prefork_frames import (
-    INLINE_MAX_BYTES,
-    ChildOptions,
-    Fork,
-    MainModule,
-    Notice,
-    Setup,
-    control_packet,
-    decode_notice,
-    packet_pair,
-    receive_packet,
-    send_packet,
-)
+from opsq.core.pools.prefork_frames import INLINE_MAX_BYTES, control_packet, packet_pair, receive_packet, send_packet
+from opsq.core.pools.prefork_records import ChildOptions, Fork, MainModule, Notice, Setup, decode_notice
 
 _ROOT: Final = str(Path(__file__).resolve().parents[3])
 _PROGRAM: Final = (

@@ -102,7 +102,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BrokerUnusable, match="cannot be opened or created .*check that its directory"):
+    with pytest.raises(BrokerUnusable, match=r"cannot be opened or created .*check that its directory"):
         Database(str(tmp_path))
 
 
@@ -111,7 +111,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(opened: Open) -> None:
     broker.store.put([note(b"kept")])
     pages = broker.database.execute("PRAGMA page_count").fetchone()[0]
     broker.database.execute(f"PRAGMA max_page_count = {pages + 2}").fetchall()
-    with pytest.raises(BrokerBusy, match="the disk is full .*free some space"):
+    with pytest.raises(BrokerBusy, match=r"the disk is full .*free some space"):
         broker.store.put([note(b"x" * 100_000)])
     with pytest.raises(BrokerBusy, match="the disk is full"):
         broker.store.put([note(b"x" * 100_000)] * 2)
@@ -171,7 +171,7 @@ def test_durability_is_an_option(opened: Open) -> None:
     assert DatabaseOptions().synchronous == "NORMAL"
 
 
-@pytest.mark.parametrize("headers", [{"x": object()}, {"x": "\ud800"}, {"x": 1 << 70}])
+@pytest.mark.parametrize("headers", [{"x": object()}, {"x": "\ud800"}])
 def test_headers_that_are_not_json_are_the_callers_fault(opened: Open, headers: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="headers and properties must be JSON"):
         opened().store.put([note(headers=headers)])

@@ -43,8 +43,16 @@ def test_duration_uses_at_most_two_units(seconds: float | None, text: str) -> No
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (79_601, "79,601"), (999_999, "999,999"), (1_240_000, "1.2 M"), (2_000_000, "2 M"),
-     (123_456_789, "123 M"), (4_500_000_000, "4.5 G"), (None, "unknown")],
+    [
+        (0, "0"),
+        (79_601, "79,601"),
+        (999_999, "999,999"),
+        (1_240_000, "1.2 M"),
+        (2_000_000, "2 M"),
+        (123_456_789, "123 M"),
+        (4_500_000_000, "4.5 G"),
+        (None, "unknown"),
+    ],
 )
 def test_count_is_exact_below_a_million(value: int | None, text: str) -> None:
     assert plain(words.count(value)) == text
@@ -52,7 +60,15 @@ def test_count_is_exact_below_a_million(value: int | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(38.4, "38.4"), (0.43, "0.43"), (0.0432, "0.043"), (11_520.4, "11,520"), (99.97, "100"), (5.0, "5"), (3.14159, "3.1")],
+    [
+        (38.4, "38.4"),
+        (0.43, "0.43"),
+        (0.0432, "0.043"),
+        (11_520.4, "11,520"),
+        (99.97, "100"),
+        (5.0, "5"),
+        (3.14159, "3.1"),
+    ],
 )
 def test_significant_keeps_three_digits(value: float, text: str) -> None:
     assert words.significant(value) == text
@@ -67,7 +83,15 @@ def test_slow_rates_are_said_per_minute(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0 %"), (0.00001, "<0.01 %"), (0.00431, "0.43 %"), (0.061, "6.1 %"), (0.61, "61 %"), (1, "100 %"), (None, "unknown")],
+    [
+        (0, "0 %"),
+        (0.00001, "<0.01 %"),
+        (0.00431, "0.43 %"),
+        (0.061, "6.1 %"),
+        (0.61, "61 %"),
+        (1, "100 %"),
+        (None, "unknown"),
+    ],
 )
 def test_percent(value: float | None, text: str) -> None:
     assert plain(words.percent(value)) == text
@@ -75,14 +99,22 @@ def test_percent(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0 B"), (999, "999 B"), (1_900_000_000, "1.9 GB"), (240_000_000, "240 MB"), (999_700, "1 MB"), (None, "unknown")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1_900_000_000, "1.9 GB"),
+        (240_000_000, "240 MB"),
+        (999_700, "1 MB"),
+        (None, "unknown"),
+    ],
 )
 def test_size_in_powers_of_a_thousand(value: int | None, text: str) -> None:
     assert plain(words.size(value)) == text
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.2, "now"), (3.9, "3 s"), (190, "3 min"), (7300, "2 h"), (500_000, "5 d"), (None, "unknown")]
+    ("seconds", "text"),
+    [(0.2, "now"), (3.9, "3 s"), (190, "3 min"), (7300, "2 h"), (500_000, "5 d"), (None, "unknown")],
 )
 def test_age_has_one_unit(seconds: float | None, text: str) -> None:
     assert plain(words.age(seconds)) == text

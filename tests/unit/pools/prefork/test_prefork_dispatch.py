@@ -92,7 +92,7 @@ def test_jobs_can_be_taken_back_while_their_child_takes_them(harness):
             with floor.lock:
                 for slot in floor.slots.values():
                     floor.take_back(slot)
-                pool._loop.wake()
+                pool._ears.wake()
     harness.until(lambda: len(harness.outcomes) == len(jobs), "all outcomes")
     assert {(outcome.state, outcome.cause) for outcome in harness.outcomes.values()} == {("SUCCESS", "")}
     assert pool.stats()["counts"]["taken_back"] > 0

@@ -13,10 +13,7 @@ from hypothesis import strategies as st
 
 from opsq.core.pools.prefork_frames import (
     INLINE_MAX_BYTES,
-    Failed,
-    Leaving,
     NowIO,
-    Ready,
     discard_packet,
     frame,
     packet_pair,
@@ -25,6 +22,7 @@ from opsq.core.pools.prefork_frames import (
     split_frames,
     try_send_by_file,
 )
+from opsq.core.pools.prefork_records import Failed, Leaving, Ready
 
 
 @given(st.lists(st.sampled_from([Ready(5), Leaving("tasks"), Failed("x" * 300)]), max_size=6), st.data())

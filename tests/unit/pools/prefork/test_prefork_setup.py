@@ -12,8 +12,8 @@ import pytest
 
 from opsq.core.pools.base import PoolConfig
 from opsq.core.pools.prefork import PreforkPool
-from opsq.core.pools.prefork_frames import MainModule
 from opsq.core.pools.prefork_main import describe_main, pack_setup
+from opsq.core.pools.prefork_records import MainModule
 from opsq.errors import ConfigError
 
 
