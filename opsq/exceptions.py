@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from opsq.core.app import AlwaysEagerIgnored
+from opsq.core.eager import AlwaysEagerIgnored
 from opsq.core.queues import QueueNotFound
 from opsq.core.registry import DuplicateTaskNameWarning
 from opsq.core.result_tree import IncompleteStream

@@ -145,6 +145,17 @@ def load(
     return Loaded(settings, origins, merge.notices + advice(settings), merge.foreign, file.path)
 
 
+def variable(name: str, *, optional: bool = False) -> str | None:
+    """Return an environment variable that names a settings module; None when unset and ``optional``.
+
+    Raises: ConfigError when it is unset.
+    """
+    value = os.environ.get(name) or None
+    if value is None and not optional:
+        raise ConfigError(f"environment variable {name} is not set; it should name the module with the settings")
+    return value
+
+
 def nearest(key: str, names: Sequence[str], at_least: float) -> str | None:
     """Return the name most like ``key``, whatever its case; None when none is alike enough (0..1)."""
     by_lower = {name.lower(): name for name in reversed(names)}

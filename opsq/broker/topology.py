@@ -178,7 +178,7 @@ def from_kombu(thing: Any) -> QueueSpec:
         max_priority=getattr(thing, "max_priority", None),
         arguments=getattr(thing, "queue_arguments", None) or {},
         binding_arguments=getattr(thing, "binding_arguments", None) or {},
-        bindings=tuple(_binding(each) for each in getattr(thing, "bindings", None) or ()),
+        bindings=tuple(sorted(map(_binding, getattr(thing, "bindings", None) or ()), key=_binding_order)),
         no_declare=_flag(thing, "no_declare", False),
         no_ack=_flag(thing, "no_ack", False),
     )
@@ -244,6 +244,11 @@ def _binding(thing: Any) -> BindingSpec:
         routing_key=getattr(thing, "routing_key", None) or "",
         arguments=getattr(thing, "arguments", None) or {},
     )
+
+
+def _binding_order(binding: BindingSpec) -> tuple[str, str]:
+    # kombu keeps bindings in a set, whose order differs from process to process.
+    return binding.exchange.name, binding.routing_key
 
 
 def _flag(thing: Any, name: str, default: bool) -> bool:

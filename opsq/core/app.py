@@ -25,7 +25,7 @@ from opsq.core.config_source import object_source
 from opsq.core.constructor import settings_given
 from opsq.core.declare import annotate, base_for, build_task, copy_for, instance_for
 from opsq.core.discovery import Discovery, Packages
-from opsq.core.eager import run_eagerly
+from opsq.core.eager import AlwaysEagerIgnored, run_eagerly
 from opsq.core.origin import Origin, new_id
 from opsq.core.queues import Queues
 from opsq.core.registry import PROCESS, TaskRegistry
@@ -53,10 +53,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
-
-
-class AlwaysEagerIgnored(UserWarning):
-    """``send_task`` publishes by name, so ``task_always_eager`` cannot run the task right here."""
 
 
 class Opsq:

@@ -90,6 +90,10 @@ class EagerResult(AsyncResult[R]):
         """Too late: it has run."""
 
 
+class AlwaysEagerIgnored(UserWarning):
+    """``send_task`` publishes by name, so ``task_always_eager`` cannot run the task right here."""
+
+
 class _End(NamedTuple):
     state: str
     value: Any

@@ -207,10 +207,14 @@ class AsyncResult(Generic[R]):
         """Wait for the end and return the value, or raise what the task raised.
 
         timeout: seconds; none waits for ever. propagate: raise the task's error; otherwise return it.
+        A call whose result is ignored gives none at once.
         interval: seconds between looks, only in a store that does not notify. follow_parents: raise a
         failed parent's error as well. callback: called with (id, value).
         Raises: ResultTimeout, RuntimeError inside a task, ResultsDisabled, BackendUnavailable.
         """
+        if self._ignored:
+            # Nothing will ever be stored, so waiting would never end.
+            return None  # type: ignore[return-value]  # as Celery
         if disable_sync_subtasks:
             refuse_to_block("get()")
         if follow_parents and propagate:

@@ -187,7 +187,7 @@ class ResultSet:
         for result in self.results:
             if isinstance(result, ResultSet):
                 plain.extend(result._plain_results())
-            elif isinstance(result, AsyncResult) and result.backed:
+            elif isinstance(result, AsyncResult) and result.backed and not result.ignored:
                 plain.append(result)
         return plain
 

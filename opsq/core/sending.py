@@ -56,7 +56,7 @@ class Sender:
         if built.event is not None and (task is None or task.send_events):
             messages.append(app.caller.event_message(built.event))
         self._publish(messages, [built], options)
-        result: AsyncResult[Any] = AsyncResult(built.id, app=app, task_name=name)
+        result = self._handle(built)
         if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
             request.children.append(result)
         return result
@@ -78,7 +78,7 @@ class Sender:
             if request is not None:
                 self._descend(request, options)
             batch.append(app.caller.build(name, args, kwargs, options, app.tasks.get(name)))
-            results.append(AsyncResult(batch[-1].id, app=app, task_name=name))
+            results.append(self._handle(batch[-1]))
             if request is not None and options.get("add_to_parent", True):
                 request.children.append(results[-1])
             if len(batch) >= MESSAGES_PER_BATCH:
@@ -103,6 +103,12 @@ class Sender:
             parts: list[Any] = [*call, None, None, None]
             name, args, kwargs, options = parts[:4]
         return name, args, kwargs, self._merged(name, options or {})
+
+    def _handle(self, built: Built) -> AsyncResult[Any]:
+        headers = built.message.headers
+        result: AsyncResult[Any] = AsyncResult(built.id, app=self._app, task_name=headers["task"])
+        result.ignored = bool(headers["ignore_result"])
+        return result
 
     def _merged(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         task = self._app.tasks.get(name)

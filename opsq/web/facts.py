@@ -27,8 +27,7 @@ MAX_QUEUE_SERIES: Final = 20
 MAX_WORKER_SERIES: Final = 30
 SCRAPE_WINDOW_S: Final = 300.0
 USUAL_WINDOW_S: Final = 86_400.0
-HEAT_CELLS: Final = 60
-POINTS: Final = 90
+LEAST_POINTS: Final = 30
 
 
 def _history(deps: Deps, key: tuple[object, ...], read: Callable[[], T]) -> T:
@@ -68,30 +67,41 @@ def overview_facts(deps: Deps, ask: Ask, shown: Range) -> OverviewFacts:
     """Read what the overview is made from."""
     length, width = shown.length_s, width_for(shown)
     found_queues, found_workers = queues(deps), workers(deps)
+    began_at = min((worker.first_seen_at for worker in found_workers), default=0.0)
+    points = _history(deps, ("series", length), lambda: deps.query.series(length, width_s=width))
+    skip = unwatched(points, began_at)
     return OverviewFacts(
         overview=deps.query.overview(),
-        points=_history(deps, ("series", length), lambda: deps.query.series(length, width_s=width)),
+        points=points[skip:],
         queues=found_queues,
-        queue_points=_history(deps, ("queues", length), lambda: _queue_points(deps, found_queues, length, width)),
+        queue_points=_history(deps, ("queues", length), lambda: _queue_points(deps, found_queues, length, width, skip)),
         workers=found_workers,
-        worker_points=_history(deps, ("heat", length), lambda: _worker_points(deps, found_workers, length, width)),
+        worker_points=_history(
+            deps, ("heat", length), lambda: _worker_points(deps, found_workers, length, width, skip)
+        ),
         types=task_types(deps, shown),
         failures=_history(deps, ("failures",), lambda: deps.query.tasks(of(state="failed"), limit=MAX_FAILURES)).items,
     )
 
 
+def unwatched(points: Sequence[Point], began_at: float) -> int:
+    """Count the leading buckets from before anybody watched: they are not zero but unknown, and are not drawn."""
+    seen = next((i for i, p in enumerate(points) if p.at + p.width_s > began_at or p.arrived or p.done), len(points))
+    return max(0, min(seen, len(points) - LEAST_POINTS))
+
+
 def _queue_points(
-    deps: Deps, found: Sequence[QueueItem], length: float, width: int | None
+    deps: Deps, found: Sequence[QueueItem], length: float, width: int | None, skip: int
 ) -> dict[str, Sequence[Point]]:
     names = [queue.name for queue in found[:MAX_QUEUE_SERIES]]
-    return {name: deps.query.series(length, queue=name, width_s=width) for name in names}
+    return {name: deps.query.series(length, queue=name, width_s=width)[skip:] for name in names}
 
 
 def _worker_points(
-    deps: Deps, found: Sequence[WorkerItem], length: float, width: int | None
+    deps: Deps, found: Sequence[WorkerItem], length: float, width: int | None, skip: int
 ) -> dict[str, Sequence[Point]]:
     names = [worker.name for worker in found if worker.slots][:MAX_WORKER_SERIES]
-    return {name: deps.query.series(length, worker=name, width_s=width) for name in names}
+    return {name: deps.query.series(length, worker=name, width_s=width)[skip:] for name in names}
 
 
 def task_types(deps: Deps, shown: Range) -> tuple[TaskTypeItem, ...]:

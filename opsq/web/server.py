@@ -91,8 +91,8 @@ class WebServer:
         self._sock = bind(self._asked)
         self.address = Address(self._asked.host, int(self._sock.getsockname()[1]), self._asked.prefix)
         config = uvicorn.Config(
-            create_app(self._deps), log_config=None, access_log=False, server_header=False, lifespan="off",
-            proxy_headers=False, timeout_graceful_shutdown=GRACE_S, loop="asyncio", ws="none",
+            create_app(self._deps), log_config=None, access_log=False, log_level="warning", server_header=False,
+            lifespan="off", proxy_headers=False, timeout_graceful_shutdown=GRACE_S, loop="asyncio", ws="none",
         )  # fmt: skip
         self._server = _Server(config, self._serving)
         self._thread = threading.Thread(target=self._main, name="opsq-web", daemon=True)

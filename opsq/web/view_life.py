@@ -14,6 +14,7 @@ from opsq.web.view_common import Moments, segment_lengths
 MAX_DRAWN: Final = 5
 PAUSE_PERCENT: Final = 9.0
 LEAST_PERCENT: Final = 13.0
+ROOM_FOR_TWO: Final = 22.0
 ENDED: Final = frozenset({"SUCCESS", "FAILURE", "RETRY", "REVOKED", "REJECTED", "IGNORED"})
 
 
@@ -55,11 +56,14 @@ def life(tries: Sequence[Try], usual: Percentiles | None, now: float) -> Life | 
     drawn: list[DrawnTry] = []
     x = 0.0
     for i, (one, bar, length, width) in enumerate(zip(shown, bars, lengths, widths, strict=True)):
-        pause, pause_to = _pause(one, shown[i + 1] if i + 1 < len(shown) else None), x + width + PAUSE_PERCENT
+        following = i + 1
+        pause = _pause(one, shown[following], lengths[following]) if following < len(shown) else None
+        pause_to = x + width + PAUSE_PERCENT
         drawn.append(_draw(one, bar, length, x, width, usual, pause, pause_to, first=i == 0))
         x = pause_to
     left_out = len(tries) - len(shown)
-    return Life(tuple(drawn), _end(shown[-1]), _sentence(shown, lengths), left_out)
+    end = _end(shown[-1]) if widths[-1] > ROOM_FOR_TWO else ""
+    return Life(tuple(drawn), end, _sentence(shown, lengths), left_out)
 
 
 def _widths(lengths: Sequence[float]) -> list[float]:
@@ -110,10 +114,15 @@ def _moments(one: Try) -> Moments:
     return Moments(one.published_at, one.delivered_at, one.started_at)
 
 
-def _pause(one: Try, following: Try | None) -> float | None:
-    if following is None:
-        return None
-    ended, began = _finish(one), _start(following)
+def _pause(one: Try, following: Try, length: float) -> float | None:
+    """Tell how long nothing happened: between two ends, less what the second try's own stretches took.
+
+    A retry with a countdown is published at once and held; its holding is the pause, not its waiting.
+    """
+    ended, next_end = _finish(one), _finish(following)
+    if ended is not None and next_end is not None:
+        return max(0.0, next_end - ended - length)
+    began = _start(following)
     return None if ended is None or began is None else max(0.0, began - ended)
 
 

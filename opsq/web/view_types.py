@@ -9,13 +9,14 @@ from typing import Final
 
 from opsq.events.records import TaskTypeItem
 from opsq.web import words
-from opsq.web.view_common import Ask, Head, Link, Places, range_links
+from opsq.web.view_common import Ask, Head, Link, Places, range_links, row_id
 
 
 @dataclass(frozen=True, slots=True)
 class TypeRow:
     """One task type. share_percent: of the slot time of all types."""
 
+    id: str
     name: str
     href: str
     slot_time: str
@@ -94,6 +95,7 @@ def _row(item: TaskTypeItem, whole_s: float, places: Places) -> TypeRow:
     share = item.total_s / whole_s if whole_s > 0 else 0.0
     ended = item.succeeded + item.failed
     return TypeRow(
+        id="y-" + row_id(item.name),
         name=item.name,
         href=places.search(type=item.name),
         slot_time=words.duration(item.total_s),

@@ -14,6 +14,7 @@ from opsq.web.view_trouble import worker_id
 
 _ORDER: Final = ("late", "lost", "online", "offline")
 MAX_SQUARES: Final = 32
+RIGHT_CLOCK_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _row(worker: WorkerItem, places: Places, now: float, points: Sequence[Point]
         small=_small(worker),
         squares=_squares(busy, worker.slots, live),
         heat=charts.heat_steps([_share(point, worker) for point in points]),
-        slots=f"{words.count(busy)} of {words.count(worker.slots)}" if worker.slots is not None else words.count(busy),
+        slots=f"{words.count(busy)} of {words.count(worker.slots)}" if worker.slots is not None else f"{busy} busy",
         cpu=words.percent(None if worker.cpu_percent is None else worker.cpu_percent / 100),
         memory=words.size(worker.rss_bytes),
         processed=words.count(worker.processed),
@@ -155,6 +156,6 @@ def _skew(seconds: float | None) -> str:
     """Say how far a clock is off; a few milliseconds are the network, not the clock."""
     if seconds is None:
         return words.UNKNOWN
-    if abs(seconds) < 0.05:
+    if abs(seconds) < RIGHT_CLOCK_S:
         return "right"
     return f"{words.duration(abs(seconds))} {'ahead' if seconds > 0 else 'behind'}"

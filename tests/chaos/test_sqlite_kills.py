@@ -83,7 +83,8 @@ class Run:
 
     def _env(self) -> dict[str, str]:
         root = str(HERE.parent.parent)
-        return os.environ | {
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPSQ_")}
+        return inherited | {
             "LEDGER": str(self.path),
             "OPSQ_DATA_DIR": str(self.data),
             "PYTHONPATH": os.pathsep.join([root, str(HERE)]),
@@ -220,7 +221,7 @@ def check(figures: dict[str, Any], kills: int) -> list[str]:
 def test_sigkill_of_the_worker_loses_nothing(tmp_path: Path) -> None:
     full = os.environ.get("OPSQ_CHAOS") == "full"
     tasks, kills = (10_000, 20) if full else (1_500, 4)
-    figures = Run(tmp_path, tasks, kills, seed=int(os.environ.get("OPSQ_CHAOS_SEED", "1"))).go()
+    figures = Run(tmp_path, tasks, kills, seed=int(os.environ.get("CHAOS_SEED", "1"))).go()
     assert not check(figures, kills), json.dumps(figures, indent=1)
 
 

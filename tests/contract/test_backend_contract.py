@@ -87,9 +87,7 @@ class TestRedis(BackendContract):
     def test_keys_and_channel_are_celerys(self, redis: RedisServer) -> None:
         """Key, channel, value and time to live, with and without a prefix."""
         plain = RedisBackend(redis.url)
-        prefixed = open_backend(
-            redis.url, Settings(result_backend_transport_options={"global_keyprefix": "shop"})
-        )
+        prefixed = open_backend(redis.url, Settings(result_backend_transport_options={"global_keyprefix": "shop"}))
         client = redis_client.from_url(redis.url)
         listener = client.pubsub()
         listener.psubscribe("*celery-task-meta-*")
@@ -157,3 +155,12 @@ def test_the_matrix_is_complete() -> None:
     assert set(MATRIX) == set(SCHEMES.values())
     here = globals()
     assert all(issubclass(here[name], BackendContract) for name in MATRIX.values() if name)
+
+
+def test_the_address_of_redis_may_come_in_parts(redis: RedisServer) -> None:
+    """Settings from before URLs are used where the URL leaves them out."""
+    opened = open_backend("redis", Settings(redis_host="127.0.0.1", redis_port=redis.port, redis_db=3))
+    id = unique()
+    put(opened, id, "SUCCESS", 1)
+    assert redis_client.from_url(redis.url.replace("/0", "/3")).exists(f"celery-task-meta-{id}")
+    opened.close()

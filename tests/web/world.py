@@ -180,8 +180,8 @@ class World:
         return uuid
 
     def _attempt(
-        self, kind: Kind, uuid: str, worker: str, call: dict[str, Any], at: float, attempt: int, tries: int, fails: bool,
-        run_s: float, wait_s: float,
+        self, kind: Kind, uuid: str, worker: str, call: dict[str, Any], at: float, attempt: int, tries: int,
+        fails: bool, run_s: float, wait_s: float,
     ) -> float:  # fmt: skip
         run_s *= self._random.lognormvariate(0, 0.25)
         delivered = at + wait_s * self._random.lognormvariate(0, 0.5)
@@ -204,8 +204,8 @@ class World:
         }  # fmt: skip
         acked = finished + 0.009
         error = {
-            "exception": "UnidentifiedImageError('cannot identify image file <BytesIO, 0 bytes>')", "traceback": TRACEBACK,
-            "fingerprint": "f1",
+            "exception": "UnidentifiedImageError('cannot identify image file <BytesIO, 0 bytes>')",
+            "traceback": TRACEBACK, "fingerprint": "f1",
         }  # fmt: skip
         if attempt < tries:
             self._at(acked, "task-retried", worker, uuid, **course, **error)

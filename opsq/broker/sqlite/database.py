@@ -78,15 +78,13 @@ class Database:
         )
         for setting in settings:
             self.execute(setting).fetchall()
-        if self._is_current():
-            return
-        with self.transaction():
-            if not self._is_current():  # somebody else may have been faster
-                schema.create(self._connection)
-
-    def _is_current(self) -> bool:
         try:
-            return schema.is_current(self._connection, self.path)
+            if schema.is_current(self._connection):
+                return
+            # Judged under the lock: another process may be creating the tables this very moment.
+            with self.transaction():
+                if schema.may_create(self._connection, self.path):
+                    schema.create(self._connection)
         except sqlite3.Error as exc:
             raise translate(exc, self.path) from exc
 

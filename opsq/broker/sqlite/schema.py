@@ -75,15 +75,19 @@ CREATE TRIGGER binding_gone AFTER DELETE ON binding BEGIN UPDATE topology SET ve
 """
 
 
-def is_current(connection: sqlite3.Connection, path: str) -> bool:
-    """Say whether the file has our tables; ``False`` for an empty file.
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Say whether the file has our tables in our version."""
+    return _marks(connection) == (SCHEMA_VERSION, APPLICATION_ID)
+
+
+def may_create(connection: sqlite3.Connection, path: str) -> bool:
+    """Say whether the file is empty; ``False`` when it is current. The caller holds the write transaction.
 
     Raises: BrokerUnusable when the file is newer than this opsq or is not ours.
     """
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
-    if version == SCHEMA_VERSION and application == APPLICATION_ID:
-        return True
+    version, application = _marks(connection)
+    if (version, application) == (SCHEMA_VERSION, APPLICATION_ID):
+        return False
     if application == APPLICATION_ID and version > SCHEMA_VERSION:
         raise BrokerUnusable(
             f"broker file {path}: its format is {version}, this opsq knows {SCHEMA_VERSION}; "
@@ -95,7 +99,12 @@ def is_current(connection: sqlite3.Connection, path: str) -> bool:
             f"broker file {path}: it is a SQLite database of something else ({tables} tables, "
             f"application id {application}); name another file"
         )
-    return False
+    return True
+
+
+def _marks(connection: sqlite3.Connection) -> tuple[int, int]:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    return version, int(connection.execute("PRAGMA application_id").fetchone()[0])
 
 
 def create(connection: sqlite3.Connection) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -113,9 +114,10 @@ class RedisBackend:
     def subscribe(self, ids: Sequence[str]) -> RedisSubscription:
         """Ask to be told when one of these changes."""
         with self._using():
-            listener = self._listener
-            if listener is None:
-                listener = self._listener = Listener(self._pubsub, _LOST)
+            with self._lock:
+                if self._listener is None:
+                    self._listener = Listener(self._pubsub, _LOST)
+                listener = self._listener
             return RedisSubscription(listener, {self.key("task", id): id for id in ids})
 
     def cleanup(self, now: float) -> int:
@@ -185,10 +187,9 @@ def open_redis(url: str, settings: Settings) -> RedisBackend:
         "socket_keepalive": settings.redis_socket_keepalive,
         "max_connections": settings.redis_max_connections,
     }
-    for name in ("client_name", "username"):
-        value = getattr(settings, f"redis_{name}", None)
-        if value:
-            options[name] = value
+    if settings.redis_client_name:
+        options["client_name"] = settings.redis_client_name
+    options.update(_place(url, settings))
     if settings.redis_backend_health_check_interval:
         options["health_check_interval"] = settings.redis_backend_health_check_interval
     if isinstance(settings.redis_backend_use_ssl, Mapping):
@@ -197,3 +198,16 @@ def open_redis(url: str, settings: Settings) -> RedisBackend:
     if url.startswith(("redis+socket://", "socket://")):
         url = "unix://" + url.partition("://")[2].replace("virtual_host=", "db=")
     return RedisBackend(url, prefix, {name: value for name, value in options.items() if value is not None})
+
+
+def _place(url: str, settings: Settings) -> dict[str, Any]:
+    """Parts of the address from before URLs, for a URL that leaves them out."""
+    place = urlsplit(url)
+    parts: dict[str, Any] = {}
+    if place.hostname is None and place.scheme in ("redis", "rediss"):
+        parts = {"host": settings.redis_host, "port": settings.redis_port, "db": settings.redis_db}
+    if place.username is None and settings.redis_username:
+        parts["username"] = settings.redis_username
+    if place.password is None and settings.redis_password is not None:
+        parts["password"] = settings.redis_password.reveal()
+    return parts

@@ -13,13 +13,16 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import msgspec
+
 from opsq.broker.message import OutMessage
 from opsq.clock import Clock, LamportClock
 from opsq.core.origin import Origin
-from opsq.core.worker.event_buffer import EventBuffer, Fields, ReplayRing, Sent
+from opsq.core.worker.event_buffer import EventBuffer, Fields, ReplayRing, Sent, Waiting
+from opsq.core.worker.event_records import Sender, TaskEvent
 from opsq.errors import OpsqError
 from opsq.settings import Settings
-from opsq.wire.event import encode_event, encode_events
+from opsq.wire.event import encode_event, routing_key
 
 log = logging.getLogger(__name__)
 
@@ -70,12 +73,8 @@ class Emitter:
         self._batch = settings.event_batch_size
         self._interval_s = settings.event_flush_interval
         self._beat_every_s = settings.worker_heartbeat_interval
-        self._common: Fields = {
-            "hostname": hostname,
-            "pid": os.getpid(),
-            "utcoffset": Origin().utcoffset_h,
-            "emitter": self.id,
-        }
+        self.sender = Sender(hostname, os.getpid(), Origin().utcoffset_h, self.id)
+        self._common: Fields = msgspec.structs.asdict(self.sender)
         self._headers = {"hostname": hostname}
         self._unsent: list[OutMessage] = []
         self._wake = threading.Event()
@@ -86,16 +85,14 @@ class Emitter:
     def emit(self, kind: str, fields: Fields) -> None:
         """Queue a task event; ``fields`` holds ``uuid`` and ``timestamp`` and is given away."""
         if self.task_events:
-            self.buffer.put(kind, fields)
+            self.buffer.put({"type": kind, **fields})
             if self._sleeping:
                 self._wake.set()
 
-    def emit_many(self, events: list[tuple[str, Fields]]) -> None:
-        """Queue several task events in order."""
+    def emit_record(self, record: TaskEvent) -> None:
+        """Queue one of the three events of an ordinary run."""
         if self.task_events:
-            put = self.buffer.put
-            for kind, fields in events:
-                put(kind, fields)
+            self.buffer.put(record)
             if self._sleeping:
                 self._wake.set()
 
@@ -122,7 +119,7 @@ class Emitter:
             dropped=self.buffer.dropped,
             failures=self.failures,
         )
-        self.buffer.put(kind, fields)
+        self.buffer.put({"type": kind, **fields})
 
     def _main(self) -> None:
         self.announce("worker-online")
@@ -171,22 +168,37 @@ class Emitter:
     def _messages(self) -> list[OutMessage]:
         """Encode one batch: task events as one array, each worker event by itself."""
         events, first = self.buffer.take(self._batch, self._common)
-        tick = self._lamport.tick
-        tasks: list[Fields] = []
+        self._set_clocks(events)
+        tasks: list[Waiting] = []
         messages = []
         for event in events:
-            event["clock"] = tick()
-            if event["type"].startswith("task-"):
+            if isinstance(event, TaskEvent) or event["type"].startswith("task-"):
                 tasks.append(event)
-            else:
-                messages.append(self._message(encode_event(event), event["type"].replace("-", ".")))
+                continue
+            if tasks:
+                messages.append(self._message(_encoded(tasks), "task.multi"))
+                tasks = []
+            messages.append(self._message(encode_event(event), routing_key(event["type"])))
         if tasks:
-            messages.append(self._message(encode_events(tasks), "task.multi"))
+            messages.append(self._message(_encoded(tasks), "task.multi"))
         self.sent += len(events)
         if messages:
-            whole = messages[0].body if len(messages) == 1 else encode_events(events)
+            whole = messages[0].body if len(messages) == 1 else _encoded(events)
             self.ring.add(Sent(first, first + len(events) - 1, whole))
         return messages
+
+    def _set_clocks(self, events: list[Waiting]) -> None:
+        """Give each event its own value of the Lamport clock, taking them as one block."""
+        if not events:
+            return
+        first = self._lamport.tick()
+        for value, event in enumerate(events, first):
+            if isinstance(event, TaskEvent):
+                event.clock = value
+            else:
+                event["clock"] = value
+        if len(events) > 1:
+            self._lamport.witness(first + len(events) - 2)
 
     def _message(self, body: bytes, routing_key: str) -> OutMessage:
         return OutMessage(
@@ -198,3 +210,11 @@ class Emitter:
             exchange=self._exchange,
             routing_key=routing_key,
         )
+
+
+def _encoded(events: list[Waiting]) -> bytes:
+    """Write events as one JSON array; a field that JSON cannot hold is written as text."""
+    return _ENCODER.encode(events)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=str)

@@ -210,6 +210,8 @@ class Ender:
 
     def _tell_success(self, attempt: Attempt, value: Any) -> None:
         prepared, headers = attempt.prepared, attempt.headers
+        if log.isEnabledFor(logging.INFO):
+            log.info("task succeeded", extra={"runtime_s": round(attempt.runtime_s, 3)})
         if prepared.on_success is not None:
             self._call(prepared.on_success, value, headers.id, attempt.args, attempt.kwargs)
         if task_success.receivers:

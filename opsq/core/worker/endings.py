@@ -1,34 +1,20 @@
-"""The events of a run, as fields: what is said when it starts and when it has ended. Pure."""
+"""What is announced about a run that ended in any other way than success, as fields. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from opsq.core.pools.base import Outcome
+from opsq.core.worker.event_records import published_at
 from opsq.core.worker.ledger import Entry
 
 Announcement = tuple[str, dict[str, Any]]
 
 
-def started_event(entry: Entry, pool: str) -> dict[str, Any]:
-    """Fields of ``task-started``."""
-    headers = entry.headers
-    return {
-        "uuid": headers.id,
-        "timestamp": entry.started_at,
-        "name": headers.shadow or headers.task,
-        "queue": entry.queue,
-        "slot_at": entry.started_at,
-        "attempt": headers.retries + 1,
-        "pool": pool,
-        "child_pid": entry.pid,
-    }
-
-
 def ending_events(
     entry: Entry, outcome: Outcome, acked_at: float | None, now: float, pool: str
 ) -> tuple[Announcement, ...]:
-    """What to announce about an attempt that has been settled, in order.
+    """What to announce about an attempt that has been settled and is no success, in order.
 
     acked_at: when the broker took the settlement; None when there was none to give.
     """
@@ -40,7 +26,7 @@ def ending_events(
         "queue": entry.queue,
         "routing_key": entry.job.delivery_info["routing_key"],
         "attempt": headers.retries + 1,
-        "published_at": headers.user.get("opsq_published_at"),
+        "published_at": published_at(entry),
         "delivered_at": entry.received_at,
         "slot_at": entry.started_at,
         "started_at": outcome.started_at,
@@ -51,10 +37,6 @@ def ending_events(
         "pool": pool,
         "child_pid": outcome.pid,
     }
-    if state == "SUCCESS":
-        fields["result"] = outcome.result_repr
-        fields["runtime"] = outcome.runtime_s
-        return (("task-succeeded", fields),)
     if state == "REVOKED":
         fields.update(terminated=outcome.cause == "terminated", signum=outcome.signum, expired=outcome.expired)
         return (("task-revoked", fields),)

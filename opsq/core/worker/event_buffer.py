@@ -11,7 +11,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from opsq.core.worker.event_records import TaskEvent
+
 Fields = dict[str, Any]
+Waiting = TaskEvent | Fields
 
 
 class Sent(NamedTuple):
@@ -31,7 +34,7 @@ class EventBuffer:
 
     def __init__(self, max_events: int) -> None:
         self._max = max_events
-        self._waiting: deque[tuple[str, Fields]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._seq = 0
         self._skipped = 0
         self.dropped = 0
@@ -39,8 +42,8 @@ class EventBuffer:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, kind: str, fields: Fields) -> None:
-        """Queue one event; the caller gives ``fields`` away."""
+    def put(self, event: Waiting) -> None:
+        """Queue one event, a record or its fields; the caller gives it away."""
         waiting = self._waiting
         if len(waiting) >= self._max:
             try:
@@ -49,22 +52,26 @@ class EventBuffer:
                 pass  # the sending thread emptied it meanwhile, so nothing was lost
             else:
                 self.dropped += 1
-        waiting.append((kind, fields))
+        waiting.append(event)
 
-    def take(self, n: int, common: Mapping[str, Any]) -> tuple[list[Fields], int]:
-        """Remove up to ``n`` events; returns them with their common fields, and the first number."""
+    def take(self, n: int, common: Mapping[str, Any]) -> tuple[list[Waiting], int]:
+        """Remove up to ``n`` events, numbered; fields get ``common`` added. Also the first number."""
         skipped, self._skipped = self.dropped - self._skipped, self.dropped
         seq = self._seq + skipped
         first = seq + 1
         waiting = self._waiting
-        taken: list[Fields] = []
+        taken: list[Waiting] = []
         for _ in range(min(n, len(waiting))):
             try:
-                kind, fields = waiting.popleft()
+                event = waiting.popleft()
             except IndexError:
                 break
             seq += 1
-            taken.append({**common, "type": kind, "seq": seq, **fields})
+            if isinstance(event, dict):
+                event = {**common, "seq": seq, **event}
+            else:
+                event.seq = seq
+            taken.append(event)
         self._seq = seq
         return taken, first
 

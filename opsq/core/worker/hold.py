@@ -94,7 +94,10 @@ class RateGate:
 
     def take(self, key: int, now: float) -> bool:
         """Pass at once, or queue ``key`` and answer false. ``now`` in monotonic seconds."""
-        if not self._waiting and self._token(now):
+        if self.per_s <= 0:
+            return True
+        if not self._waiting and now >= self._next_at:
+            self._next_at = now + 1.0 / self.per_s
             return True
         self._waiting.append(key)
         return False
@@ -102,8 +105,10 @@ class RateGate:
     def due(self, now: float) -> list[int]:
         """Keys that may pass now, in order of arrival."""
         keys = []
-        while self._waiting and self._token(now):
+        while self._waiting and now >= self._next_at:
             keys.append(self._waiting.popleft())
+            # From the promised moment, not from now: ticks that come late must not lower the rate.
+            self._next_at = max(self._next_at + 1.0 / self.per_s, now)
         return keys
 
     def wait_s(self, now: float) -> float | None:
@@ -123,12 +128,3 @@ class RateGate:
         keys = list(self._waiting)
         self._waiting.clear()
         return keys
-
-    def _token(self, now: float) -> bool:
-        if self.per_s <= 0:
-            return True
-        if now < self._next_at:
-            return False
-        # From the promised moment, not from now: ticks that come late must not lower the rate.
-        self._next_at = max(self._next_at, now - 1.0 / self.per_s) + 1.0 / self.per_s
-        return True

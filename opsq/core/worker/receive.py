@@ -20,6 +20,7 @@ from opsq.core.pools.base import Job, Pool
 from opsq.core.request import Context
 from opsq.core.worker.clerk import Clerk
 from opsq.core.worker.emit import Emitter
+from opsq.core.worker.event_records import received
 from opsq.core.worker.hold import EtaHeap, RateGate
 from opsq.core.worker.intake import Decision, Expired, Hold, Intake, Malformed, Revoked, Run, Unknown
 from opsq.core.worker.ledger import Entry, Ledger
@@ -152,7 +153,7 @@ class Receiver:
         )
         ledger.add(entry)
         if policy.send_events:
-            self._emitter.emit("task-received", _received(entry))
+            self._emitter.emit_record(received(entry, self._emitter.sender))
         if task_received.receivers:
             task_received.send(sender=headers.task, request=Context(id=headers.id, task=headers.task))
         if self._probe is not None:
@@ -257,24 +258,3 @@ class EarlyAck:
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
-
-
-def _received(entry: Entry) -> dict[str, Any]:
-    headers, info = entry.headers, entry.job.delivery_info
-    return {
-        "uuid": headers.id,
-        "timestamp": entry.received_at,
-        "name": headers.shadow or headers.task,
-        "args": headers.argsrepr,
-        "kwargs": headers.kwargsrepr,
-        "root_id": headers.root_id,
-        "parent_id": headers.parent_id,
-        "retries": headers.retries,
-        "eta": headers.eta,
-        "expires": headers.expires,
-        "queue": entry.queue,
-        "routing_key": info["routing_key"],
-        "published_at": headers.user.get("opsq_published_at"),
-        "delivered_at": entry.received_at,
-        "attempt": headers.retries + 1,
-    }

@@ -21,7 +21,8 @@ from opsq.clock import Clock
 from opsq.core.pools.base import Outcome
 from opsq.core.worker.clerk import Clerk
 from opsq.core.worker.emit import Emitter
-from opsq.core.worker.endings import ending_events, started_event
+from opsq.core.worker.endings import ending_events
+from opsq.core.worker.event_records import started, succeeded
 from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.probes import Probe
 from opsq.core.worker.receive import EarlyAck, Receiver
@@ -79,7 +80,7 @@ class Settler:
             return
         entry.started_at, entry.pid = at, pid
         if entry.policy.send_events:
-            self._emitter.emit("task-started", started_event(entry, self._pool_name))
+            self._emitter.emit_record(started(entry, at, self._pool_name, self._emitter.sender))
         if self._probe is not None:
             self._probe("started", entry.headers.id, pid)
 
@@ -196,8 +197,14 @@ class Settler:
         if not entry.late and self._receiver is not None:
             self._receiver.early_finished()
         if entry.policy.send_events:
-            emit = self._emitter.emit
-            for kind, fields in ending_events(entry, outcome, acked_at, self._clock.now(), self._pool_name):
-                emit(kind, fields)
+            self._announce(entry, outcome, acked_at)
         if self._probe is not None:
             self._probe("settled", entry.headers.id, outcome)
+
+    def _announce(self, entry: Entry, outcome: Outcome, acked_at: float | None) -> None:
+        emitter, now = self._emitter, self._clock.now() if acked_at is None else acked_at
+        if outcome.state == "SUCCESS":
+            emitter.emit_record(succeeded(entry, outcome, acked_at, now, self._pool_name, emitter.sender))
+            return
+        for kind, fields in ending_events(entry, outcome, acked_at, now, self._pool_name):
+            emitter.emit(kind, fields)

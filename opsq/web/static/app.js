@@ -34,7 +34,7 @@
     return 'now';
   };
   const inTwoUnits = (s) => {
-    if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.round(s)}${NBSP}s`;
+    if (s < 60) return `${s < 10 ? Math.max(0.1, s).toFixed(1) : Math.round(s)}${NBSP}s`;
     const pairs = [[86400, 'd', 3600, 'h'], [3600, 'h', 60, 'min'], [60, 'min', 1, 's']];
     for (const [major, unit, minor, small] of pairs) {
       if (s >= major) {
@@ -107,7 +107,7 @@
     banner('offline', null);
   };
   document.addEventListener('htmx:sse:after:connection', connectionWorks);
-  document.addEventListener('htmx:sse:after:message', () => { connectionWorks(); tellTime(); });
+  document.addEventListener('htmx:sse:after:message', () => { connectionWorks(); tellTime(); putCursor(); });
   for (const name of ['htmx:sse:error', 'htmx:response:error', 'htmx:error']) document.addEventListener(name, connectionBroke);
   document.addEventListener('htmx:sse:close', (e) => { if (e.detail?.reason === 'ended') connectionBroke(); });
   setInterval(() => { if (brokenSince) connectionBroke(); }, 1000);
@@ -120,7 +120,7 @@
     const rows = list();
     if (!rows) return false;
     const selection = document.getSelection();
-    return pointerInList || rows.contains(document.activeElement) || Boolean($('tr.cursor', rows))
+    return pointerInList || rows.contains(document.activeElement) || Boolean($('tr.cursor', rows))  // the keyboard's hand
       || (selection && !selection.isCollapsed && rows.contains(selection.anchorNode));
   };
   const newRows = (html) => {
@@ -186,20 +186,26 @@
 
   // ---- keys
   const typing = (el) => el?.matches?.('input, textarea, select, [contenteditable]');
+  let cursor = '';
+  const putCursor = () => {
+    for (const row of $$('tr.cursor')) if (row.id !== cursor) row.classList.remove('cursor');
+    if (cursor) document.getElementById(cursor)?.classList.add('cursor');
+  };
   const move = (by) => {
-    const rows = $$('table[data-keys] tbody tr:has(a)');
+    const rows = $$('table[data-keys] tbody tr[id]:has(a)');
     if (!rows.length) return;
-    const at = rows.findIndex((row) => row.classList.contains('cursor'));
-    const next = rows[Math.min(rows.length - 1, Math.max(0, at + by))] || rows[0];
-    rows[at]?.classList.remove('cursor');
-    next.classList.add('cursor');
+    const at = rows.findIndex((row) => row.id === cursor);
+    const next = rows[Math.min(rows.length - 1, Math.max(0, at + by))];
+    cursor = next.id;
+    putCursor();
     next.scrollIntoView({ block: 'nearest' });
   };
   const openRow = () => $('tr.cursor a')?.click();
   const close = () => {
     const open = $('dialog[open]');
     if (open) open.close();
-    $('tr.cursor')?.classList.remove('cursor');
+    cursor = '';
+    putCursor();
     if (typing(document.activeElement)) document.activeElement.blur();
     offerList();
   };

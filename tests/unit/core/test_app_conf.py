@@ -16,7 +16,11 @@ def test_writable_until_the_first_use_then_fixed(app: Opsq) -> None:
     app.conf.task_acks_late = False
     app.conf["task_default_queue"] = "mine"
     app.conf.update(worker_concurrency=3)
-    assert (app.conf.task_acks_late, app.conf.get("task_default_queue"), app.conf.worker_concurrency) == (False, "mine", 3)
+    assert (app.conf.task_acks_late, app.conf.get("task_default_queue"), app.conf.worker_concurrency) == (
+        False,
+        "mine",
+        3,
+    )
     assert not app.is_finalized
     assert app.settings.task_default_queue == "mine"
     with pytest.raises(UsageError, match=r"task_acks_late cannot change: app 'shop' is in use.*before the first call"):
@@ -45,7 +49,9 @@ def test_constructor_keywords() -> None:
         "memory://",
         "memory://",
     )
-    with pytest.raises(UsageError, match=r"Opsq\(\) has no keyword 'task_serialiser'.*did you mean 'task_serializer'\?"):
+    with pytest.raises(
+        UsageError, match=r"Opsq\(\) has no keyword 'task_serialiser'.*did you mean 'task_serializer'\?"
+    ):
         Opsq(task_serialiser="json")
     with pytest.raises(UsageError, match="takes no loader=: settings come from"):
         Opsq(loader="app")
@@ -184,3 +190,15 @@ def test_a_result_store_of_ones_own() -> None:
         set_as_current=False,
     )
     assert made.backend.backend is own
+
+
+def test_config_from_an_environment_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "env_settings.py").write_text("task_default_queue = 'from-env'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("SHOP_CONFIG_MODULE", "env_settings")
+    made = Opsq(set_as_current=False)
+    made.config_from_envvar("SHOP_CONFIG_MODULE")
+    assert made.conf.task_default_queue == "from-env"
+    with pytest.raises(ConfigError, match="environment variable NOT_SET is not set"):
+        made.config_from_envvar("NOT_SET")
+    made.config_from_envvar("NOT_SET", silent=True)

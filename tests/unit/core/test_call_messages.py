@@ -66,7 +66,9 @@ def test_a_plain_call_looks_like_celerys(app: Opsq, add: Any, clock: ManualClock
         "priority": 0,
     }
     assert event is not None
-    assert {key: event[key] for key in ("type", "uuid", "name", "args", "kwargs", "queue", "exchange", "routing_key")} == {
+    assert {
+        key: event[key] for key in ("type", "uuid", "name", "args", "kwargs", "queue", "exchange", "routing_key")
+    } == {
         "type": "task-sent",
         "uuid": "c7ec",
         "name": "app.add",
@@ -118,7 +120,12 @@ def test_every_option_reaches_the_wire(app: Opsq, add: Any) -> None:
     headers = parse_headers(message.headers)
     assert headers.eta == "2026-09-21T14:13:30+00:00"
     assert headers.expires == "2026-09-21T14:14:20+00:00"
-    assert (headers.retries, headers.shadow, headers.ignore_result, headers.timelimit) == (2, "shadowed", True, (30, 20))
+    assert (headers.retries, headers.shadow, headers.ignore_result, headers.timelimit) == (
+        2,
+        "shadowed",
+        True,
+        (30, 20),
+    )
     assert (headers.group, headers.group_index, headers.root_id, headers.parent_id) == ("g", 4, "root", "parent")
     assert (headers.argsrepr, headers.kwargsrepr, headers.replaced_task_nesting) == ("args", "kwargs", 1)
     assert (headers.stamped_headers, headers.stamps) == (["mid"], {"mid": ["a"]})

@@ -29,7 +29,13 @@ def add(app: Opsq) -> Any:
 def test_apply_runs_here_and_returns_the_result(app: Opsq, add: Any, kept: KeptMessages) -> None:
     result = add.apply((1, 2), task_id="t1")
     assert isinstance(result, EagerResult)
-    assert (result.id, result.get(), result.state, result.ready(), result.successful()) == ("t1", 3, "SUCCESS", True, True)
+    assert (result.id, result.get(), result.state, result.ready(), result.successful()) == (
+        "t1",
+        3,
+        "SUCCESS",
+        True,
+        True,
+    )
     assert (result.children, result.traceback, result.failed()) == ([], None, False)
     assert kept.messages == []
 
@@ -170,7 +176,9 @@ def test_eager_retries_give_up(app: Opsq) -> None:
 def test_autoretry(app: Opsq) -> None:
     attempts: list[int] = []
 
-    @app.task(bind=True, autoretry_for=(OSError,), dont_autoretry_for=(FileNotFoundError,), retry_kwargs={"max_retries": 4})
+    @app.task(
+        bind=True, autoretry_for=(OSError,), dont_autoretry_for=(FileNotFoundError,), retry_kwargs={"max_retries": 4}
+    )
     def flaky(self: Task[..., Any], error: type[Exception]) -> str:
         attempts.append(self.request.retries)
         if len(attempts) < 4:
@@ -272,12 +280,24 @@ def test_replace_sends_another_call_under_the_same_id(app: Opsq, add: Any, kept:
         self.replace(add.s(1, 2))
 
     request = Context(
-        id="t1", task=work.name, root_id="root", called_directly=False, group="g", group_index=3, callbacks=[dict(add.s(5))]
+        id="t1",
+        task=work.name,
+        root_id="root",
+        called_directly=False,
+        group="g",
+        group_index=3,
+        callbacks=[dict(add.s(5))],
     )
     with running(work, request), pytest.raises(Ignore, match="replaced by add"):
         work.run()
     headers = parse_headers(kept.tasks[0].headers)
-    assert (headers.id, headers.task, headers.root_id, headers.group, headers.group_index) == ("t1", "add", "root", "g", 3)
+    assert (headers.id, headers.task, headers.root_id, headers.group, headers.group_index) == (
+        "t1",
+        "add",
+        "root",
+        "g",
+        3,
+    )
     assert headers.replaced_task_nesting == 1
     with pytest.raises(UsageError, match="works inside a running task only"):
         work()
@@ -319,7 +339,13 @@ def test_calls_in_a_task_descend_from_it(app: Opsq, add: Any, kept: KeptMessages
         add.apply_async((2,), add_to_parent=False)
 
     request = Context(
-        id="me", task=parent.name, root_id="root", called_directly=False, delivery_info={"priority": 7}, args=(), kwargs={}
+        id="me",
+        task=parent.name,
+        root_id="root",
+        called_directly=False,
+        delivery_info={"priority": 7},
+        args=(),
+        kwargs={},
     )
     with running(parent, request):
         parent.run()

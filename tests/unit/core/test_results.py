@@ -91,7 +91,7 @@ def test_get_waits_and_is_woken(app: Opsq) -> None:
 
 def test_get_gives_up_in_time(app: Opsq) -> None:
     ticks: list[int] = []
-    with pytest.raises(ResultTimeout, match="task x has no result after 0.05 s"):
+    with pytest.raises(ResultTimeout, match=r"task x has no result after 0\.05 s"):
         app.AsyncResult("x").get(timeout=0.05, interval=0.01, on_interval=lambda: ticks.append(1))
     assert ticks
     with pytest.raises(TimeoutError):
@@ -304,7 +304,7 @@ def test_an_unreachable_store_says_where(tmp_path: Any) -> None:
     assert "secret" not in str(caught.value)
     (tmp_path / "file").write_text("")
     broken = Opsq(broker="memory://", backend=f"sqlite:///{tmp_path}/file/x.db", set_as_current=False)
-    with pytest.raises(BackendUnavailable, match="result store .*x.db"):
+    with pytest.raises(BackendUnavailable, match=r"result store .*x\.db"):
         _ = broken.AsyncResult("x").state
 
 
@@ -316,3 +316,14 @@ def test_callbacks_of_then_are_called_once(app: Opsq) -> None:
     assert eventually(result.ready)
     assert result.ready()
     assert seen == [result]
+
+
+def test_an_ignored_result_is_not_waited_for(app: Opsq, kept: Any) -> None:
+    quiet = app.task(name="quiet", ignore_result=True)(lambda: None)
+    result = quiet.delay()
+    assert result.ignored
+    assert result.get() is None
+    assert app.ResultSet([result]).get() == [None]
+    assert app.ResultSet(app.send_many([quiet.s()])).get() == [None]
+    loud = quiet.apply_async(ignore_result=False)
+    assert not loud.ignored

@@ -10,6 +10,15 @@ from opsq import signals
 from opsq.errors import UsageError
 from opsq.signals import Signal
 
+SIGNALS = """
+before_task_publish after_task_publish task_received task_prerun task_postrun task_success task_retry
+task_failure task_internal_error task_revoked task_rejected task_unknown task_sent celeryd_init
+celeryd_after_setup import_modules worker_init worker_before_create_process worker_process_init
+worker_process_shutdown worker_ready worker_shutdown heartbeat_sent worker_shutting_down setup_logging
+after_setup_logger after_setup_task_logger beat_init beat_embedded_init eventlet_pool_started
+eventlet_pool_preshutdown eventlet_pool_postshutdown eventlet_pool_apply user_preload_options
+"""
+
 
 def test_receivers_get_signal_sender_and_arguments() -> None:
     signal = Signal("things", ("what",))
@@ -125,10 +134,4 @@ def test_a_receiver_must_be_callable() -> None:
 
 
 def test_every_signal_of_celery_is_here() -> None:
-    names = """before_task_publish after_task_publish task_received task_prerun task_postrun task_success task_retry
-    task_failure task_internal_error task_revoked task_rejected task_unknown task_sent celeryd_init celeryd_after_setup
-    import_modules worker_init worker_before_create_process worker_process_init worker_process_shutdown worker_ready
-    worker_shutdown heartbeat_sent worker_shutting_down setup_logging after_setup_logger after_setup_task_logger
-    beat_init beat_embedded_init eventlet_pool_started eventlet_pool_preshutdown eventlet_pool_postshutdown
-    eventlet_pool_apply user_preload_options""".split()
-    assert [name for name in names if getattr(signals, name).name != name] == []
+    assert [name for name in SIGNALS.split() if getattr(signals, name).name != name] == []

@@ -199,7 +199,7 @@ def test_immutable_members_take_no_arguments() -> None:
     ],
 )
 def test_chords_are_refused_in_one_sentence(node: Any) -> None:
-    with pytest.raises(UsageError, match="a chord .* cannot be published by this version"):
+    with pytest.raises(UsageError, match=r"a chord .* cannot be published by this version"):
         plan(node)
 
 

@@ -143,9 +143,9 @@ def test_arguments_are_checked_before_publishing(
 
 def test_args_must_be_a_list(app: Opsq) -> None:
     task = app.task(plain)
-    with pytest.raises(TypeError, match="args of a call of .* is a list or tuple, got 'x'"):
+    with pytest.raises(TypeError, match=r"args of a call of .* is a list or tuple, got 'x'"):
         task.apply_async("x")
-    with pytest.raises(TypeError, match="kwargs of a call of .* is a dict"):
+    with pytest.raises(TypeError, match=r"kwargs of a call of .* is a dict"):
         task.apply_async((), [1])  # type: ignore[arg-type]  # the case itself
 
 
@@ -241,9 +241,7 @@ def test_autodiscovery(app: Opsq, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for package in ("disco_one", "disco_two", "disco_bad"):
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("")
-    (tmp_path / "disco_one" / "tasks.py").write_text(
-        "from opsq import shared_task\n@shared_task\ndef found(): ...\n"
-    )
+    (tmp_path / "disco_one" / "tasks.py").write_text("from opsq import shared_task\n@shared_task\ndef found(): ...\n")
     (tmp_path / "disco_bad" / "tasks.py").write_text("import nothing_like_this\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     app.autodiscover_tasks(lambda: ["disco_one", "disco_two"])

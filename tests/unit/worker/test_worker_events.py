@@ -136,12 +136,12 @@ def test_a_task_may_be_silent(app: Opsq) -> None:
 def test_a_full_buffer_drops_the_oldest_and_shows_the_gap() -> None:
     buffer = EventBuffer(3)
     for n in range(5):
-        buffer.put("task-x", {"n": n})
+        buffer.put({"type": "task-x", "n": n})
     assert (len(buffer), buffer.dropped) == (3, 2)
     taken, first = buffer.take(10, {"hostname": "h"})
     assert first == 3
     assert taken == [{"hostname": "h", "type": "task-x", "seq": seq, "n": seq - 1} for seq in (3, 4, 5)]
-    buffer.put("task-x", {"n": 5})
+    buffer.put({"type": "task-x", "n": 5})
     assert buffer.take(10, {})[0][0]["seq"] == 6
 
 
@@ -189,8 +189,8 @@ def test_events_wait_for_the_broker() -> None:
     emitter.emit("task-received", {"uuid": "a", "timestamp": 1.0})
     publisher.there.set()
     emitter.stop(SystemClock().monotonic() + PATIENCE_S)
-    kinds = [event.kind for message in publisher.sent for event in parse_events(message.body) if isinstance(event, Event)]
-    assert kinds == ["worker-online", "task-received", "worker-offline"]
+    events = [event for message in publisher.sent for event in parse_events(message.body)]
+    assert [event.kind for event in events if isinstance(event, Event)] == ["worker-online", "task-received", "worker-offline"]
     assert (publisher.closed, emitter.failures >= 1) == (True, True)
 
 

@@ -138,7 +138,7 @@ def test_expired_at_receipt(app: Opsq) -> None:
         with pytest.raises(TaskRevokedError, match="expired"):
             app.AsyncResult("id-1").get(timeout=10)
         app.send_task("shop.add", (1, 2)).get(timeout=10)
-        assert worker.counters == {"expired": 1, "SUCCESS": 1}
+    assert worker.counters == {"expired": 1, "SUCCESS": 1}
     assert told == [True]
 
 

@@ -21,7 +21,7 @@ POLICY = Policy(
 INTAKE = Intake(lambda name: POLICY if name == "t" else None, JSON_ONLY, Limits(max_bytes=1000), {"revoked"})
 
 
-def delivery(headers: dict[str, Any], body: bytes = b"[[], {}, {}]", content_type: str = "application/json") -> Delivery:
+def delivery(headers: dict[str, Any], body: bytes = b"[[],{},{}]", content_type: str = "application/json") -> Delivery:
     return Delivery(
         body=body, content_type=content_type, content_encoding="utf-8", headers=headers, properties={},
         exchange="", routing_key="celery", priority=0,
@@ -80,7 +80,9 @@ JSONISH = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-NAMES = st.sampled_from(["task", "id", "eta", "expires", "timelimit", "retries", "group", "stamps", "origin", "compression"])
+NAMES = st.sampled_from(
+    ["task", "id", "eta", "expires", "timelimit", "retries", "group", "stamps", "origin", "compression"]
+)
 
 
 @given(st.dictionaries(NAMES | st.text(max_size=5), JSONISH, max_size=8), st.binary(max_size=50))

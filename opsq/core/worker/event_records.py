@@ -1,0 +1,167 @@
+"""The three events of an ordinary run as records: what is announced most, made and written fastest.
+
+A record costs a third of a dict to build and to encode. Field names are those of ``EVENT_KINDS``
+(a test compares them); ours are left out of the JSON when they are None. ``clock`` and ``seq`` are
+set when the record is sent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from opsq.core.pools.base import Outcome
+from opsq.core.worker.ledger import Entry
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """Who announces: the fields that every event of one emitter shares."""
+
+    hostname: str
+    pid: int
+    utcoffset: float
+    emitter: str
+
+
+class TaskEvent(msgspec.Struct, gc=False, omit_defaults=True, tag_field="type"):
+    """What every event has. Times in epoch seconds."""
+
+    uuid: str
+    timestamp: float
+    hostname: str
+    pid: int
+    utcoffset: float
+    emitter: str
+    clock: int | None = -1
+    seq: int = 0
+
+
+class TaskReceived(TaskEvent, tag="task-received", kw_only=True, gc=False):
+    """``task-received``."""
+
+    name: str
+    args: str | None
+    kwargs: str | None
+    root_id: str | None
+    parent_id: str | None
+    retries: int
+    eta: str | None
+    expires: str | None
+    queue: str | None = None
+    routing_key: str | None = None
+    published_at: float | None = None
+    delivered_at: float | None = None
+    attempt: int | None = None
+
+
+class TaskStarted(TaskEvent, tag="task-started", kw_only=True, gc=False):
+    """``task-started``."""
+
+    name: str | None = None
+    queue: str | None = None
+    slot_at: float | None = None
+    attempt: int | None = None
+    pool: str | None = None
+    child_pid: int | None = None
+
+
+class TaskSucceeded(TaskEvent, tag="task-succeeded", kw_only=True, gc=False):
+    """``task-succeeded``."""
+
+    result: str | None
+    runtime: float
+    name: str | None = None
+    queue: str | None = None
+    routing_key: str | None = None
+    attempt: int | None = None
+    published_at: float | None = None
+    delivered_at: float | None = None
+    slot_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    acked_at: float | None = None
+    cpu_s: float | None = None
+    rss_bytes: int | None = None
+    pool: str | None = None
+    child_pid: int | None = None
+
+
+def received(entry: Entry, by: Sender) -> TaskReceived:
+    """Say that the worker took a delivery."""
+    headers = entry.headers
+    return TaskReceived(
+        headers.id,
+        entry.received_at,
+        by.hostname,
+        by.pid,
+        by.utcoffset,
+        by.emitter,
+        name=headers.shadow or headers.task,
+        args=headers.argsrepr,
+        kwargs=headers.kwargsrepr,
+        root_id=headers.root_id,
+        parent_id=headers.parent_id,
+        retries=headers.retries,
+        eta=headers.eta,
+        expires=headers.expires,
+        queue=entry.queue,
+        routing_key=entry.job.delivery_info["routing_key"],
+        published_at=published_at(entry),
+        delivered_at=entry.received_at,
+        attempt=headers.retries + 1,
+    )
+
+
+def started(entry: Entry, at: float, pool: str, by: Sender) -> TaskStarted:
+    """Say that a slot took a job at ``at``."""
+    headers = entry.headers
+    return TaskStarted(
+        headers.id,
+        at,
+        by.hostname,
+        by.pid,
+        by.utcoffset,
+        by.emitter,
+        name=headers.shadow or headers.task,
+        queue=entry.queue,
+        slot_at=at,
+        attempt=headers.retries + 1,
+        pool=pool,
+        child_pid=entry.pid,
+    )
+
+
+def succeeded(
+    entry: Entry, outcome: Outcome, acked_at: float | None, now: float, pool: str, by: Sender
+) -> TaskSucceeded:
+    """Say that a run succeeded, once that is settled."""
+    headers = entry.headers
+    return TaskSucceeded(
+        headers.id,
+        now,
+        by.hostname,
+        by.pid,
+        by.utcoffset,
+        by.emitter,
+        result=outcome.result_repr,
+        runtime=outcome.runtime_s,
+        name=headers.shadow or headers.task,
+        queue=entry.queue,
+        routing_key=entry.job.delivery_info["routing_key"],
+        attempt=headers.retries + 1,
+        published_at=published_at(entry),
+        delivered_at=entry.received_at,
+        slot_at=entry.started_at,
+        started_at=outcome.started_at,
+        finished_at=outcome.finished_at,
+        acked_at=acked_at,
+        cpu_s=outcome.cpu_s,
+        rss_bytes=outcome.rss_bytes,
+        pool=pool,
+        child_pid=outcome.pid,
+    )
+
+
+def published_at(entry: Entry) -> float | None:
+    """When the client published it, by its own header; None when that is not a time."""
+    value = entry.headers.user.get("opsq_published_at")
+    return value if type(value) is float else None

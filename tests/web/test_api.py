@@ -1,0 +1,91 @@
+"""The JSON API and the metrics, read as programs read them."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from opsq.web.handlers import Handlers
+from opsq.web.metrics import SERIES, SUMMARIES, Budget
+from opsq.web.routes import ROUTES
+from tests.web.conftest import Get
+from tests.web.world import World
+
+
+def test_every_route_answers(get: Get, world: World) -> None:
+    task = world.query.tasks().items[0].id
+    for route in ROUTES:
+        assert callable(getattr(Handlers, route.handler))
+        assert route.summary.endswith(".")
+        assert route.method == "GET"
+        assert route.action in ("read", "metrics", "none")
+        if route.kind == "live":
+            continue
+        path = route.path.replace("{id}", task).replace("{file:path}", "app.js")
+        assert get(path).status_code == 200, path
+
+
+def test_names_and_places_of_routes_are_unique() -> None:
+    assert len({route.name for route in ROUTES}) == len(ROUTES)
+    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
+
+
+def test_overview_counts_add_up(get: Get, world: World) -> None:
+    found = get("/api/overview").json()
+    counts = found["counts"]
+    assert counts["executed"] == counts["succeeded"] + counts["failed"] > 0
+    assert counts["seen"] == sum(found["states"].values()) == world.query.overview().tasks_kept
+    assert counts["retried"] > 0
+    assert counts["lost"] == 0
+    assert {queue["name"] for queue in found["queues"]} >= {"reports", "images", "mail"}
+
+
+def test_tasks_page_through_the_whole_history(get: Get) -> None:
+    seen: list[str] = []
+    before = ""
+    while before is not None and len(seen) < 300:
+        found = get(f"/api/tasks?q=queue:mail&before={before}").json()
+        seen += [task["id"] for task in found["tasks"]]
+        before = found["older"]
+    assert len(seen) == len(set(seen)) == 300
+    assert found["facets"]["state"]
+
+
+def test_a_search_line_that_cannot_be_read_is_an_error_for_programs(get: Get) -> None:
+    answer = get("/api/tasks?q=stte:failed")
+    assert answer.status_code == 400
+    assert "did you mean state:" in answer.json()["error"]["message"]
+
+
+def test_a_task_comes_with_its_tries(get: Get, world: World) -> None:
+    task = world.query.tasks().items[40].id
+    found = get(f"/api/tasks/{task}").json()["task"]
+    assert found["item"]["id"] == task
+    assert found["tries"][0]["number"] == 1
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
+def test_metrics_can_be_scraped(get: Get, accept: str) -> None:
+    answer = get("/metrics", headers={"accept": accept})
+    assert answer.headers["content-type"].startswith(accept.split(";")[0])
+
+
+def test_metrics_say_what_the_pages_say(get: Get, world: World) -> None:
+    families = {family.name: family for family in text_string_to_metric_families(get("/metrics").text)}
+    names = {series.name.removesuffix("_total") for series in SERIES} | {name for name, _, _ in SUMMARIES}
+    assert names <= set(families), names - set(families)
+    done = sum(s.value for s in families["opsq_tasks"].samples if s.labels.get("state") == "succeeded")
+    assert done == world.query.overview().states["SUCCESS"]
+    lengths = {s.labels["queue"]: s.value for s in families["opsq_queue_length"].samples}
+    assert lengths["reports"] > 100
+    quantiles = {s.labels["quantile"] for s in families["opsq_task_run_seconds"].samples}
+    assert quantiles == {"0.5", "0.95", "0.99"}
+    workers = {s.labels["status"]: s.value for s in families["opsq_workers"].samples}
+    assert workers["online"] == 5
+    assert workers["late"] == 1
+
+
+def test_made_up_names_do_not_fill_a_prometheus() -> None:
+    keep = Budget((f"task-{n:05}" for n in range(1000)), limit=200)
+    assert len({keep(f"task-{n:05}") for n in range(1000)}) == 201
+    assert keep(None) == "unknown"

@@ -1,0 +1,131 @@
+"""Live pages: the first message is everything, later ones only what changed, and stopping ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from opsq.web.assets import Assets
+from opsq.web.live import OPENING, Session, event, stream
+from opsq.web.pages import PAGES, page_named
+from opsq.web.render import Renderer
+from opsq.web.view_common import Ask, parse_ask
+from tests.web.world import NIGHT, SHOP, World, night
+
+
+def session(world: World, name: str, **asked: str) -> Session:
+    page = page_named(name)
+    assert page is not None
+    deps = world.deps()
+    return Session(page, deps, Renderer(Assets.load(), deps.places), parse_ask(name, asked, {}, asked.get("id", "")))
+
+
+def targets(text: str) -> list[str]:
+    return re.findall(r'hx-target="#([^"]+)"', text)
+
+
+@pytest.fixture
+def shop() -> World:
+    return night(minutes=2)
+
+
+@pytest.mark.parametrize("name", [page.name for page in PAGES])
+def test_the_first_message_holds_every_region(shop: World, name: str) -> None:
+    page = page_named(name)
+    assert page is not None
+    text = session(shop, name, id=shop.query.tasks().items[0].id).messages()
+    assert targets(text) == [region.id for region in page.regions]
+    assert text.startswith("id: 1\n")
+    assert all(line.startswith(("id: ", "event: ", "data: ")) for line in text.split("\n") if line)
+
+
+def test_nothing_new_is_not_sent(shop: World) -> None:
+    live = session(shop, "workers")
+    live.messages()
+    assert live.messages() == ""
+
+
+def test_a_task_that_changes_is_replaced_in_place(shop: World) -> None:
+    live = session(shop, "tasks")
+    task = shop.run(SHOP[0], shop.clock.now() + 0.1)
+    shop.step(0.11)
+    first = live.messages()
+    assert "event: list" in first
+    shop.step(0.2)
+    live.messages()
+    shop.step(2.0)
+    text = live.messages()
+    assert "event: list" not in text
+    rows = [target for target in targets(text) if target.startswith("t-")]
+    assert rows
+    assert task in text
+    assert 'class="fresh-' in text
+
+
+def test_new_rows_come_as_a_list_for_the_page_to_take(shop: World) -> None:
+    live = session(shop, "tasks")
+    live.messages()
+    shop.run(SHOP[0], shop.clock.now() + 0.5)
+    shop.step(3.0)
+    text = live.messages()
+    assert "\nevent: list\n" in "\n" + text
+    assert "<tr id=" in text.split("event: list")[1]
+
+
+def test_a_filter_holds_for_what_is_live(shop: World) -> None:
+    live = session(shop, "tasks", q="queue:mail")
+    live.messages()
+    shop.run(SHOP[0], shop.clock.now() + 0.1)
+    shop.step(3.0)
+    assert "event: list" not in live.messages()
+
+
+def test_text_of_tasks_cannot_end_an_event() -> None:
+    assert event("a\nb\r\nc\rd", name="list") == "event: list\ndata: a\ndata: b\ndata: c\ndata: d\n\n"
+
+
+def test_a_stream_ends_when_the_monitor_stops() -> None:
+    world = World()
+    deps = world.deps()
+    page = page_named("overview")
+    assert page is not None
+
+    async def watch() -> list[str]:
+        said: list[str] = []
+        live = Session(page, deps, Renderer(Assets.load(), deps.places), Ask("overview"))
+        async for part in stream(live, deps):
+            said.append(part)
+            if len(said) == 2:
+                deps.stopping.set()
+                deps.feed.close()
+        return said
+
+    said = asyncio.run(asyncio.wait_for(watch(), 3))
+    assert said[0] == OPENING
+    assert 'hx-target="#verdict"' in said[1]
+    assert said[-1].startswith("retry: 2000")
+
+
+def test_an_event_reaches_an_open_page_at_once() -> None:
+    world = World(NIGHT)
+    deps = world.deps()
+    page = page_named("tasks")
+    assert page is not None
+
+    async def watch() -> float:
+        loop = asyncio.get_running_loop()
+        live = Session(page, deps, Renderer(Assets.load(), deps.places), Ask("tasks"))
+        told_at = 0.0
+        async for part in stream(live, deps):
+            if "event: list" in part:
+                return loop.time() - told_at
+            if "hx-target" in part and not told_at:
+                world.tell("task-sent", "web-3", world.clock.now(), "first", name="shop.first", queue="images")
+                told_at = loop.time()
+                loop.call_later(0.3, world.step, 1.0)
+                told_at += 0.3
+        raise AssertionError("the stream ended")
+
+    assert asyncio.run(asyncio.wait_for(watch(), 5)) < 0.3

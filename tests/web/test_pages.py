@@ -1,0 +1,177 @@
+"""Every page, as a browser without script sees it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+import pytest
+
+from opsq.events.search import of
+from opsq.web.pages import PAGES
+from tests.web.conftest import Get, client
+from tests.web.world import HOSTILE, NIGHT, SHOP, World
+
+PATHS = ("/", "/?range=15m&p=99", "/tasks", "/tasks?q=state:failed", "/workers", "/types", "/types?sort=name")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_page_is_whole_without_script(get: Get, path: str) -> None:
+    answer = get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    text = answer.text
+    assert text.count("<h1") == 1
+    assert text.count('<main id="main">') == 1
+    assert 'aria-current="page"' in text
+    assert "</html>" in text
+    ids = re.findall(r'\sid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)), "an id stands twice, so morphing would hit the wrong element"
+
+
+def test_navigation_shows_only_pages_that_exist(get: Get) -> None:
+    nav = get("/").text.split('<nav aria-label="Main">')[1].split("</nav>")[0]
+    links = re.findall(r'href="([^"]+)"', nav)
+    assert links == ["/", "/tasks", "/workers", "/types"]
+    assert all(get(link).status_code == 200 for link in links)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_region_of_a_page_stands_in_it(get: Get, world: World, page: object) -> None:
+    task = world.query.tasks().items[0].id
+    path = {"overview": "/", "task": f"/tasks/{task}"}.get(page.name, f"/{page.name}")  # type: ignore[attr-defined]
+    text = get(path).text
+    for region in page.regions:  # type: ignore[attr-defined]
+        assert f'id="{region.id}"' in text, f"{region.id} would never be updated"
+
+
+def test_the_overview_opens_with_the_verdict(get: Get) -> None:
+    text = get("/").text
+    assert "<h1>1 queue is in trouble, 1 worker is late</h1>" in text
+    assert "reports-2" in text
+    assert "of its 1\u00a0min target" in text
+
+
+def test_all_seven_figures_stand_on_every_page(get: Get) -> None:
+    for path in PATHS:
+        text = get(path).text
+        tiles = re.findall(r'id="status-(\w+)"', text)
+        assert tiles == ["running", "waiting", "oldest", "rate", "failed", "lag", "lost"]
+
+
+def test_unknown_is_a_word_not_a_zero(get: Get) -> None:
+    row = get("/workers").text.split(">celery@legacy-1<")[1].split("</tr>")[0]
+    assert row.count("unknown") >= 3, "Celery tells neither processor nor memory nor numbers its events"
+
+
+def test_a_task_opens_with_its_outcome(get: Get, world: World) -> None:
+    failed = world.query.tasks(of(state="failed"), limit=1).items[0]
+    text = get(f"/tasks/{failed.id}").text
+    assert "UnidentifiedImageError" in text.split("</h1>")[1].split("</p>")[0]
+    assert "on the third try" in text
+    assert '<span class="hit">' in text
+    assert text.count("pause</text>") == 2
+
+
+def test_a_pasted_id_leads_to_its_task(get: Get, world: World) -> None:
+    task = world.query.tasks().items[0].id
+    answer = get(f"/tasks?q={task}")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/tasks/{task}"
+
+
+def test_the_list_pages_by_key(get: Get, world: World) -> None:
+    first = get("/tasks").text
+    older = re.search(r'href="(/tasks\?before=\d+)" rel="next"', first)
+    assert older is not None
+    second = get(older[1]).text
+    rows = [set(re.findall(r'<tr id="(t-\w+)"', text)) for text in (first, second)]
+    assert len(rows[0]) == len(rows[1]) == 50
+    assert not rows[0] & rows[1]
+    assert "Newest</a>" in second
+    assert 'id="live"' not in second, "an old page must not move"
+
+
+def test_a_faulty_term_is_named_and_the_others_hold(get: Get) -> None:
+    text = get("/tasks?q=queue:images stte:failed").text
+    assert "Position 14" in text
+    assert "did you mean state:" in text
+    assert "<i>queue:</i>images" in text
+    assert "mail.order_confirmation" not in text.split('<tbody id="rows">')[1]
+
+
+def test_filtered_away_says_which_term_to_drop(get: Get) -> None:
+    text = get("/tasks?q=queue:mail type:nothing").text
+    assert "No task matches" in text
+    assert "without type" in text
+
+
+def test_empty_says_what_to_do() -> None:
+    ask = client(World())
+    assert "Nothing has been seen yet" in ask("/").text
+    assert "No worker has been seen" in ask("/workers").text
+    assert "No task has been seen" in ask("/tasks").text
+    assert "opsq worker -A your_app" in ask("/workers").text
+
+
+def test_a_broker_that_is_away_is_said_on_every_page() -> None:
+    world = World()
+    world.connected = False
+    ask = client(world)
+    for path in ("/", "/tasks", "/workers"):
+        text = ask(path).text
+        assert "The broker cannot be heard since" in text
+        assert "connection refused" in text
+    assert ask("/readyz").status_code == 503
+    assert ask("/healthz").status_code == 200
+
+
+def test_hostile_text_never_becomes_markup() -> None:
+    world = World()
+    kind = SHOP[0]
+    world.tell("worker-heartbeat", "img-1", NIGHT, freq=2.0, queues=[HOSTILE], pool=HOSTILE, sw_ident=HOSTILE, slots=1)
+    for number, event in enumerate(("task-sent", "task-received", "task-started", "task-failed")):
+        world.tell(
+            event, "img-1", NIGHT + number, "id/" + HOSTILE, name=HOSTILE, args=HOSTILE, kwargs=HOSTILE, queue=HOSTILE,
+            exception=HOSTILE, traceback=HOSTILE, root_id=HOSTILE, parent_id=HOSTILE, eta=HOSTILE, routing_key=HOSTILE,
+            retries=0, attempt=1, published_at=NIGHT,
+        )  # fmt: skip
+    world.run(kind, NIGHT)
+    world.step(10)
+    ask = client(world)
+    task = world.query.tasks(of(state="failed")).items[0]
+    from_task = "/tasks/" + quote(task.id, safe="")
+    for path in ("/", "/tasks", from_task, "/workers", "/types", f"/tasks?q={HOSTILE}", f"/tasks?q=type:{HOSTILE}"):
+        answer = ask(path)
+        assert answer.status_code == 200, path
+        text = answer.text
+        assert "<script>alert" not in text
+        assert "<img" not in text
+        assert "<hx-partial" not in text
+        assert "49" not in text.split("<h1")[1].split("</h1>")[0]
+
+
+def test_pages_live_below_a_prefix(world: World) -> None:
+    ask = client(world, prefix="/ops")
+    for path in ("/ops/", "/ops/tasks", "/ops/types"):
+        text = ask(path).text
+        local = re.findall(r'(?:href|src|action|hx-sse:connect)="(/[^"]*)"', text)
+        assert local
+        assert all(link.startswith("/ops/") for link in local)
+    assert ask("/tasks").status_code == 200, "a proxy that takes the prefix off works as well"
+
+
+def test_choices_come_back_from_cookies(get: Get) -> None:
+    text = get("/", headers={"cookie": "opsq_theme=dark; opsq_density=compact"}).text
+    assert 'data-theme="dark" data-density="compact"' in text
+    assert 'data-theme="' not in get("/", headers={"cookie": 'opsq_theme=x" onload="y'}).text
+
+
+def test_what_is_not_there_is_said_in_words_and_in_json(get: Get) -> None:
+    page = get("/tasks/nobody-knows-this")
+    assert page.status_code == 404
+    assert "No such task is known here" in page.text
+    api = get("/api/tasks/nobody-knows-this")
+    assert api.status_code == 404
+    assert api.json() == {"error": {"status": 404, "message": "No such task is known here", "reference": ""}}
+    assert get("/nowhere").status_code == 404
