@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from kombu import connection as _kombu_connection
 from kombu.exceptions import OperationalError
 
-from opsq.broker.kombu_source import KombuSource, declare_queue
+from opsq.broker.kombu_source import KombuSource, declare_exchange, declare_queue
 from opsq.broker.registry import BrokerInfo, find_broker, transport_of
 from opsq.broker.retry import RetryPolicy
 from opsq.broker.source import Source
-from opsq.broker.topology import QueueSpec
+from opsq.broker.topology import ExchangeSpec, QueueSpec
 from opsq.errors import BrokerUnavailable, ConfigError, OpsqError
 from opsq.masking import mask_url
 
@@ -221,10 +221,13 @@ class BrokerConnection:
             remedy = "it did not answer in time; check the network and its load"
         return f"broker {self.sanitised_url}: {said}; {remedy}"
 
-    def declare(self, channel: Any, spec: QueueSpec) -> None:
-        """Make sure a queue, its exchanges and its bindings exist."""
+    def declare(self, channel: Any, spec: QueueSpec | ExchangeSpec) -> None:
+        """Make sure an exchange exists, or a queue with its exchanges and bindings."""
         with self.translated():
-            declare_queue(channel, spec)
+            if isinstance(spec, ExchangeSpec):
+                declare_exchange(channel, spec)
+            else:
+                declare_queue(channel, spec)
 
     def open_source(self, queues: Sequence[QueueSpec], *, no_ack: bool, prefetch: int) -> Source:
         """Return the stream of deliveries that a consumer reads; batched where the transport can."""

@@ -14,6 +14,7 @@ def depth(connection: BrokerConnection, queues: Sequence[str]) -> dict[str, Queu
     """Return the depth of each of these queues that exists, by name.
 
     SQLite tells everything; other brokers how many messages wait, AMQP also how many consumers.
+    Redis cannot tell an empty queue from one that never was: both are 0 there.
     Thread: the connection's owner. Raises: BrokerUnavailable.
     """
     found: dict[str, QueueDepth] = {}
@@ -32,7 +33,7 @@ def _through_kombu(connection: BrokerConnection, queue: str) -> QueueDepth | Non
     try:
         declared = channel.queue_declare(queue=queue, passive=True)
     except tuple(connection.kombu.channel_errors):
-        return None
+        return QueueDepth(0) if connection.driver == "redis" else None
     finally:
         channel.close()
     consumers = declared.consumer_count if connection.driver == "amqp" else None

@@ -15,7 +15,7 @@ from uuid import uuid4
 from kombu.transport.virtual import Message as _Message
 
 from opsq.broker.message import Delivery, Settle, Settlement
-from opsq.broker.topology import QueueSpec
+from opsq.broker.topology import ExchangeSpec, QueueSpec
 
 _VirtualMessage: Any = _Message  # typed here and there, differently in each version of kombu
 _POLL_S = 0.02
@@ -240,19 +240,23 @@ def from_virtual(message: RawMessage, queue: str) -> Delivery:
     )
 
 
+def declare_exchange(channel: Any, spec: ExchangeSpec) -> None:
+    """Make sure an exchange exists, through any kombu channel; also tells virtual ones of its type."""
+    if spec.name and not spec.no_declare:
+        channel.exchange_declare(
+            exchange=spec.name,
+            type=spec.type,
+            durable=spec.durable,
+            auto_delete=spec.auto_delete,
+            arguments=dict(spec.arguments) or None,
+        )
+
+
 def declare_queue(channel: Any, spec: QueueSpec) -> None:
     """Make sure a queue, its exchanges and its bindings exist, through any kombu channel."""
     bindings = spec.all_bindings()
     for binding in bindings:
-        exchange = binding.exchange
-        if exchange.name and not exchange.no_declare:
-            channel.exchange_declare(
-                exchange=exchange.name,
-                type=exchange.type,
-                durable=exchange.durable,
-                auto_delete=exchange.auto_delete,
-                arguments=dict(exchange.arguments) or None,
-            )
+        declare_exchange(channel, binding.exchange)
     if not spec.no_declare:
         channel.queue_declare(
             queue=spec.name,

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from opsq.broker.topology import QueueSpec
+from opsq.broker.topology import ExchangeSpec, QueueSpec
 
 
 class OutMessage(Struct, frozen=True, kw_only=True):
@@ -19,8 +19,8 @@ class OutMessage(Struct, frozen=True, kw_only=True):
 
     properties: AMQP names: ``correlation_id, reply_to, delivery_mode, priority, expiration`` (the
     last one a string of milliseconds). exchange: ``""`` sends straight to the queue that
-    ``routing_key`` names. declare: the queue that must exist before the message is sent; declared
-    once per connection.
+    ``routing_key`` names. declare: the queue, or for broadcasts and events only the exchange, that
+    must exist before the message is sent; declared once per connection.
     """
 
     body: bytes
@@ -30,7 +30,7 @@ class OutMessage(Struct, frozen=True, kw_only=True):
     properties: dict[str, Any] = {}
     exchange: str = ""
     routing_key: str
-    declare: QueueSpec | None = None
+    declare: QueueSpec | ExchangeSpec | None = None
 
 
 class Delivery(Struct, array_like=True):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from opsq.broker.confirms import Confirms
 from opsq.broker.connection import BrokerConnection
 from opsq.broker.message import OutMessage
-from opsq.broker.topology import QueueSpec
+from opsq.broker.topology import ExchangeSpec, QueueSpec
 from opsq.errors import BrokerUnavailable
 
 
@@ -65,7 +65,7 @@ class KombuOutlet:
     def __init__(self, connection: BrokerConnection, channel: Any) -> None:
         self._connection = connection
         self._channel = channel
-        self._declared: dict[str, QueueSpec] = {}
+        self._declared: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
 
     def send(self, messages: Sequence[OutMessage], timeout_s: float | None) -> int:
         """Send in order; an error in the middle leaves the first ones sent."""
@@ -75,11 +75,15 @@ class KombuOutlet:
                 publish(self._channel, message)
         return 0
 
-    def _declare(self, spec: QueueSpec | None) -> None:
-        if spec is not None and self._declared.get(spec.name) is not spec:
-            if self._declared.get(spec.name) != spec:
+    def _declare(self, spec: QueueSpec | ExchangeSpec | None) -> None:
+        if spec is None:
+            return
+        key = (isinstance(spec, QueueSpec), spec.name)
+        known = self._declared.get(key)
+        if known is not spec:
+            if known != spec:
                 self._connection.declare(self._channel, spec)
-            self._declared[spec.name] = spec
+            self._declared[key] = spec
 
     def flush(self, timeout_s: float | None) -> None:
         """Return at once: ``send`` returns when the broker has it."""

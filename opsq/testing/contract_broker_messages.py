@@ -120,7 +120,7 @@ class MessageContract(BrokerFixtures):
         monitor.ask(lambda: None)
         for number in range(3):
             publisher.publish(
-                message("", str(number).encode(), exchange=exchange.name, routing_key="task.multi", declare=None)
+                message("", str(number).encode(), exchange=exchange.name, routing_key="task.multi", declare=exchange)
             )
         assert [each.body for each in monitor.take(3)] == [b"0", b"1", b"2"]
 

@@ -21,7 +21,7 @@ def test_every_route_answers(get: Get, world: World) -> None:
         assert route.action in ("read", "metrics", "none")
         if route.kind == "live":
             continue
-        path = route.path.replace("{id}", task).replace("{file:path}", "app.js")
+        path = route.path.replace("{id:path}", task).replace("{file:path}", "app.js")
         assert get(path).status_code == 200, path
 
 

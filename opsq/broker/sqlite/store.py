@@ -12,6 +12,7 @@ from opsq.broker.sqlite.catalog import Catalog
 from opsq.broker.sqlite.database import Database
 from opsq.broker.sqlite.doorbell import Ringer
 from opsq.broker.sqlite.envelope import HIGHEST_PRIORITY, expires_at, pack, priority_of
+from opsq.broker.topology import QueueSpec
 from opsq.clock import Clock
 
 # By name, so that a queue which another process has just deleted takes nothing: rows of a queue
@@ -51,7 +52,8 @@ class Store:
     def put(self, messages: Sequence[OutMessage]) -> int:
         """Store all messages or none, then wake their readers; return how many reached no queue.
 
-        A queue that is missing is declared when the message says how. Durable as the option
+        A queue that is missing is declared when the message says how; an exchange need not be, since
+        one that nobody declared has no queues. Durable as the option
         ``synchronous`` says once this returns.
         """
         self._check_file()
@@ -62,7 +64,7 @@ class Store:
     def _put_one(self, message: OutMessage) -> int:
         row = (*self._row(message, self._clock.now()), message.routing_key)
         if self._db.execute(_PUT, row).rowcount == 0:
-            if message.declare is None or message.declare.name != message.routing_key:
+            if not isinstance(message.declare, QueueSpec) or message.declare.name != message.routing_key:
                 return 1
             self._catalog.declare(message.declare)
             if self._db.execute(_PUT, row).rowcount == 0:
@@ -97,7 +99,7 @@ class Store:
         missing = {
             message.declare
             for message in messages
-            if message.declare is not None and not self._catalog.route(message.exchange, message.routing_key)
+            if isinstance(message.declare, QueueSpec) and not self._catalog.route(message.exchange, message.routing_key)
         }
         for spec in missing:
             self._catalog.declare(spec)
