@@ -42,7 +42,7 @@ interop: install ## Real Celery and opsq, both ways
 
 chaos: install ## Kill things for several minutes and count what is lost
 	@scripts/install-servers
-	@OPSQ_CHAOS=full $(BIN)/python -m pytest -q tests/chaos
+	@CHAOS=full $(BIN)/python -m pytest -q tests/chaos
 
 bench: install ## Every benchmark once, at its usual size
 	@$(BIN)/python -m benchmarks all

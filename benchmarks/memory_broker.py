@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from opsq.testing.harness import running_worker
 
 from benchmarks.board import Board
 from benchmarks.filling import figures_of, fill
 from benchmarks.site import PATIENCE_S, CannotMeasure, rss_mb
 from opsq import Opsq
+from opsq.testing.harness import running_worker
 
 
 def throughput_of(pool: str, slots: int, tasks: int) -> dict[str, Any]:

@@ -97,7 +97,9 @@ def settle(page: str, ledger: Ledger) -> dict[str, Any]:
         ended = ledger.ids("succeeded") | ledger.ids("failed")
         status, body = fetch(f"{page}/api/overview")
         seen: Mapping[str, Any] = json.loads(body)["counts"] if status == 200 else {}
-        figures = {"executed": len(executed), "runs": own["executed"]} | {kind: own[kind] for kind in OUTCOMES}
+        figures: dict[str, Any] = {"executed": len(executed), "runs": own["executed"]} | {
+            kind: own[kind] for kind in OUTCOMES
+        }
         figures |= {"ended": len(ended), "seen_by_monitor": seen.get("seen", 0), "lost": seen.get("lost")}
         agreed = seen.get("seen") == len(executed) and all(seen.get(kind) == own[kind] for kind in OUTCOMES)
         if (executed == ended and agreed) or time.monotonic() > deadline:

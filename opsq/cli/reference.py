@@ -69,8 +69,8 @@ def metrics_page() -> str:
         [
             "# Metrics\n",
             WRITTEN.format(source="`opsq/web/metrics.py`"),
-            "The monitor answers `/metrics` in Prometheus' text format. A figure that is not known is absent, never 0.\n"
-            "Names beyond 200 of a label are counted under `other`.\n",
+            "The monitor answers `/metrics` in Prometheus' text format. A figure that is not known is absent, never\n"
+            "0. Names beyond 200 of a label are counted under `other`.\n",
             _table(("series", "kind", "labels", "meaning"), rows),
         ]
     )
@@ -90,9 +90,7 @@ def _help_of(command: click.Command, title: str) -> str:
 
 
 def _fields(fields: Iterable[Field]) -> str:
-    rows = (
-        (f"`{one.name}`", one.types.replace("|", " or "), one.unit or "–", one.origin, one.doc) for one in fields
-    )
+    rows = ((f"`{one.name}`", one.types.replace("|", " or "), one.unit or "–", one.origin, one.doc) for one in fields)
     return _table(("field", "type", "unit", "from", "meaning"), rows)
 
 

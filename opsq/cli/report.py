@@ -40,4 +40,3 @@ def report(state: CliState, as_json: bool) -> None:
     click.echo("settings that differ from their defaults:" if changed else "all settings have their defaults")
     for name, value in changed.items():
         click.echo(f"  {name} = {value!r}")
-

@@ -1,8 +1,8 @@
 """A worker inside the test's own process, and moments to wait for instead of sleeping.
 
-    with running_worker(app, pool="threads", concurrency=2) as worker:
-        result = add.delay(2, 3)
-        worker.wait("settled", result.id)
+with running_worker(app, pool="threads", concurrency=2) as worker:
+    result = add.delay(2, 3)
+    worker.wait("settled", result.id)
 """
 
 from __future__ import annotations

@@ -56,7 +56,8 @@ def describe(exc: Exception, request: Request, places: Places) -> ErrorView:
         if exc.status_code == 404 and exc.detail not in ("", "Not Found"):
             what = exc.detail
         heading = _HEADINGS.get(exc.status_code, "Refused")
-        return ErrorView(exc.status_code, heading, what, _advice(exc.status_code), "unknown", "unknown", "", links)
+        advice = "Old tasks leave the history with its retention." if "task" in exc.detail else ""
+        return ErrorView(exc.status_code, heading, what, advice, "unknown", "unknown", "", links)
     reference = "r-" + secrets.token_hex(3)
     logger.error("request %s %s failed, reference %s", request.method, request.url.path, reference, exc_info=exc)
     again = (Link("Try again", str(request.url.path)), *links)
@@ -69,10 +70,6 @@ def describe(exc: Exception, request: Request, places: Places) -> ErrorView:
         500, _HEADINGS[500], "Something here is broken", "The fault is the monitor's, not your tasks'.",
         "failed", "failed", reference, again,
     )  # fmt: skip
-
-
-def _advice(status: int) -> str:
-    return "Old tasks leave the history with its retention." if status == 404 else ""
 
 
 def as_json(view: ErrorView) -> Response:

@@ -32,7 +32,7 @@ class RouteSpec:
 ROUTES: Final = (
     RouteSpec("GET", "/", "overview", "overview_page", "read", "page", "Verdict, charts, queues, workers, task types."),
     RouteSpec("GET", "/tasks", "tasks", "tasks_page", "read", "page", "Task list under one filter, newest first."),
-    RouteSpec("GET", "/tasks/{id:path}", "task", "task_page", "read", "page", "One task: outcome, tries, error, lineage."),
+    RouteSpec("GET", "/tasks/{id:path}", "task", "task_page", "read", "page", "One task: outcome, tries, lineage."),
     RouteSpec("GET", "/workers", "workers", "workers_page", "read", "page", "Every worker that has been heard."),
     RouteSpec("GET", "/types", "types", "types_page", "read", "page", "Task types over a range of time."),
     RouteSpec("GET", "/live/{page}", "live", "live", "read", "live", "Server-sent events that keep one page current."),

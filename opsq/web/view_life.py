@@ -55,15 +55,21 @@ def life(tries: Sequence[Try], usual: Percentiles | None, now: float) -> Life | 
     widths = _widths(lengths)
     drawn: list[DrawnTry] = []
     x = 0.0
-    for i, (one, bar, length, width) in enumerate(zip(shown, bars, lengths, widths, strict=True)):
-        following = i + 1
-        pause = _pause(one, shown[following], lengths[following]) if following < len(shown) else None
-        pause_to = x + width + PAUSE_PERCENT
-        drawn.append(_draw(one, bar, length, x, width, usual, pause, pause_to, first=i == 0))
-        x = pause_to
-    left_out = len(tries) - len(shown)
+    for i, one in enumerate(shown):
+        pause = _pause(one, shown[i + 1], lengths[i + 1]) if i + 1 < len(shown) else None
+        drawn.append(_draw(one, bars[i], _Stretch(x, widths[i], lengths[i]), usual, pause))
+        x += widths[i] + PAUSE_PERCENT
     end = _end(shown[-1]) if widths[-1] > ROOM_FOR_TWO else ""
-    return Life(tuple(drawn), end, _sentence(shown, lengths), left_out)
+    return Life(tuple(drawn), end, _sentence(shown, lengths), len(tries) - len(shown))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Where a try is drawn: from ``x`` on, ``width`` wide (percent), standing for ``length_s`` seconds."""
+
+    x: float
+    width: float
+    length_s: float
 
 
 def _widths(lengths: Sequence[float]) -> list[float]:
@@ -76,28 +82,27 @@ def _widths(lengths: Sequence[float]) -> list[float]:
 
 
 def _draw(
-    one: Try, bar: list[tuple[str, float | None]], length: float, x: float, width: float,
-    usual: Percentiles | None, pause: float | None, pause_to: float, *, first: bool,
-) -> DrawnTry:  # fmt: skip
-    drawn, _ = charts.segments(bar, length)
-    scale = width / 100
+    one: Try, bar: list[tuple[str, float | None]], at: _Stretch, usual: Percentiles | None, pause: float | None
+) -> DrawnTry:
+    scale = at.width / 100
     segments = tuple(
-        charts.Segment(s.css, round(x + s.x * scale, 2), round(max(s.width * scale, 0.15), 2)) for s in drawn
+        charts.Segment(s.css, round(at.x + s.x * scale, 2), round(max(s.width * scale, 0.15), 2))
+        for s in charts.segments(bar, at.length_s)[0]
     )
-    started = sum(length_s or 0.0 for css, length_s in bar if css in ("waiting", "prefetched"))
-    usual_share = (started + usual.p50) / length if usual else None
+    started = sum(length or 0.0 for css, length in bar if css in ("waiting", "prefetched"))
+    share = (started + usual.p50) / at.length_s if usual else 0.0
     return DrawnTry(
         label=f"{words.short_ordinal(one.number)} try",
-        x=round(x, 2),
+        x=round(at.x, 2),
         segments=segments,
-        outcome_x=round(x + width, 2),
+        outcome_x=round(at.x + at.width, 2),
         outcome_css=task_face(one.state).css if one.state in ENDED else "",
-        usual_x=round(x + width * usual_share, 2) if usual_share is not None and 0.3 < usual_share < 0.97 else None,
+        usual_x=round(at.x + at.width * share, 2) if 0.3 < share < 0.97 else None,
         clock=words.clock_ms(_start(one) or 0.0),
         pause="" if pause is None else f"{words.duration(pause)} pause",
-        pause_from=round(x + width + 0.8, 2),
-        pause_to=round(pause_to - 0.6, 2),
-        quiet=not first,
+        pause_from=round(at.x + at.width + 0.8, 2),
+        pause_to=round(at.x + at.width + PAUSE_PERCENT - 0.6, 2),
+        quiet=at.x > 0,
     )
 
 

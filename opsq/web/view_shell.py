@@ -157,7 +157,8 @@ def _waiting(strip: Strip, places: Places) -> Tile:
     note = "depth of no queue is known" if strip.waiting is None else "no task waits"
     if strip.waiting:
         note = f"most in {strip.waiting_most_in}" if strip.waiting_most_in else "in all queues"
-    return Tile("waiting", "Waiting", places.search(state="waiting"), ((words.count(strip.waiting), ""),), note)
+    value = ((words.count(strip.waiting), ""),)
+    return Tile("waiting", "Waiting", places.search(state="waiting"), value, note, _spark(strip.waiting_spark))
 
 
 def _oldest(strip: Strip, places: Places) -> Tile:
@@ -168,7 +169,10 @@ def _oldest(strip: Strip, places: Places) -> Tile:
         return Tile("oldest", "Oldest wait", places.to("/") + "#queues", value, target)
     note = f"{strip.oldest_in}, {target}" if strip.oldest_in else target
     bad = waits > LIMITS.oldest_s
-    return Tile("oldest", "Oldest wait", places.to("/") + "#queues", tuple(words.duration_parts(waits)), note, bad=bad)
+    return Tile(
+        "oldest", "Oldest wait", places.to("/") + "#queues", tuple(words.duration_parts(waits)), note,
+        _spark(strip.oldest_spark), bad,
+    )  # fmt: skip
 
 
 def _failed(strip: Strip, places: Places) -> Tile:

@@ -9,6 +9,7 @@ from typing import Final
 
 from opsq.events.records import TaskTypeItem
 from opsq.web import words
+from opsq.web.faces import LIMITS
 from opsq.web.view_common import Ask, Head, Link, Places, range_links, row_id
 
 
@@ -59,7 +60,7 @@ _SORTS: Final[Mapping[str, Callable[[TaskTypeItem], float]]] = MappingProxyType(
     "p95": lambda item: item.run.p95 if item.run else 0.0,
 })  # fmt: skip
 _COLUMNS = (
-    ("name", "Type", ""), ("slot", "Slot time", "num"), ("", "Share", ""), ("runs", "Runs", "num"),
+    ("name", "Type", ""), ("slot", "Slot time", "num"), ("", "Share", "p2"), ("runs", "Runs", "num"),
     ("failed", "Failed", "num"), ("retried", "Retried", "num p2"), ("", "In broker p95", "num p2"),
     ("", "Run p50", "num p2"), ("p95", "p95", "num"), ("", "p99", "num"),
 )  # fmt: skip
@@ -103,7 +104,7 @@ def _row(item: TaskTypeItem, whole_s: float, places: Places) -> TypeRow:
         share=words.percent(share),
         runs=words.count(item.runs),
         failed="0" if not item.failed else words.percent(item.failed / ended) if ended else words.count(item.failed),
-        fails=item.failed > 0,
+        fails=item.failed > LIMITS.failed_share * ended,
         retried=words.count(item.retried),
         broker_p95=words.NOT_APPLICABLE if item.broker is None else words.duration(item.broker.p95),
         run_p50=words.NOT_APPLICABLE if item.run is None else words.duration(item.run.p50),

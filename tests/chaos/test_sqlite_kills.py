@@ -219,7 +219,7 @@ def check(figures: dict[str, Any], kills: int) -> list[str]:
 
 
 def test_sigkill_of_the_worker_loses_nothing(tmp_path: Path) -> None:
-    full = os.environ.get("OPSQ_CHAOS") == "full"
+    full = os.environ.get("CHAOS") == "full"
     tasks, kills = (10_000, 20) if full else (1_500, 4)
     figures = Run(tmp_path, tasks, kills, seed=int(os.environ.get("CHAOS_SEED", "1"))).go()
     assert not check(figures, kills), json.dumps(figures, indent=1)

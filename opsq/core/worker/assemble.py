@@ -89,7 +89,7 @@ class EmitterStep(_Step):
     def stop(self, deadline: float) -> None:
         """Say goodbye."""
         if self._emitter is not None:
-            self._emitter.stop(deadline)
+            self._emitter.stop(self.plan.soon(deadline))
 
 
 class ExecutorStep(_Step):
@@ -128,7 +128,7 @@ class ClerkStep(_Step):
     def stop(self, deadline: float) -> None:
         """Finish what is queued."""
         if self._clerk is not None:
-            self._clerk.stop(deadline)
+            self._clerk.stop(self.plan.soon(deadline))
 
 
 class SettlerStep(_Step):
@@ -172,7 +172,7 @@ class PoolStep(_Step):
     def stop(self, deadline: float) -> None:
         """End the slots; what still runs was given back before."""
         if self._pool is not None:
-            self._pool.stop(deadline)
+            self._pool.stop(self.plan.soon(deadline))
 
 
 class ReceiverStep(_Step):
@@ -216,7 +216,7 @@ class OwnerStep(_Step):
             up[Settler],
             plan.on_ready,
             plan.on_fatal,
-            plan.max_connection_failures(),
+            plan.max_connection_failures,
             plan.probe,
         )
         plan.owner = owner

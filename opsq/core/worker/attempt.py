@@ -61,9 +61,7 @@ class Attempt:
         self._cpu_at_start_s: float | None = None
         self.frame_token: Any = None
         self.log_token: Any = None
-        self.needs_start = bool(
-            prepared.track_started or prepared.before_start is not None or task_prerun.receivers
-        )
+        self.needs_start = bool(prepared.track_started or prepared.before_start is not None or task_prerun.receivers)
 
     def begin(self, own_thread: bool) -> None:
         """Start the clocks; ``own_thread``: nobody else computes on this thread meanwhile."""

@@ -44,9 +44,7 @@ def ending_events(
         return (("task-ignored", fields),)
     if outcome.requeue or outcome.settle == "requeue":
         return (("task-rejected", {**fields, "requeue": True, "exception": outcome.exception_repr}),)
-    fields.update(
-        exception=outcome.exception_repr, traceback=outcome.traceback, fingerprint=outcome.fingerprint
-    )
+    fields.update(exception=outcome.exception_repr, traceback=outcome.traceback, fingerprint=outcome.fingerprint)
     if state == "RETRY":
         return (("task-retried", fields),)
     if outcome.settle == "reject" and state != "FAILURE":

@@ -32,7 +32,8 @@ class Owner:
     """The thread that owns the broker connection. Thread: named at each method.
 
     steps: makes the steps of one connection, anew each time. on_fatal: called with the error when
-    trying again cannot help. max_failures: consecutive failed attempts; None for no end.
+    trying again cannot help. max_failures(first): failed attempts in a row before giving up, None for
+    no end; first is true until there was a connection.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Owner:
         settler: Settler,
         on_ready: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
-        max_failures: int | None,
+        max_failures: Callable[[bool], int | None],
         probe: Probe,
     ) -> None:
         self._steps = steps
@@ -59,6 +60,7 @@ class Owner:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._failures = 0
+        self._connected_once = False
         self.consumer: Consumer | None = None
         self.rebuilds = 0
 
@@ -128,6 +130,7 @@ class Owner:
             if self._stopping.is_set():
                 return
             self._failures = 0
+            self._connected_once = True
             consumer.call_soon(self._on_ready)
             consumer.run()
         finally:
@@ -148,7 +151,8 @@ class Owner:
             return False
         cause = exc.__cause__ if isinstance(exc, StartError) else exc
         self._failures += 1
-        given_up = self._max_failures is not None and self._failures > self._max_failures
+        most = self._max_failures(not self._connected_once)
+        given_up = most is not None and self._failures > most
         if isinstance(cause, Unavailable) and not given_up:
             return True
         self._on_fatal(cause if isinstance(cause, OpsqError) else exc)

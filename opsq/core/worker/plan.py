@@ -56,6 +56,10 @@ class WorkerPlan:
         """The moment (monotonic seconds) at which a warm shutdown becomes a cold one."""
         return deadline if self._stop_by is None else min(deadline, self._stop_by)
 
+    def soon(self, deadline: float) -> float:
+        """A near moment for steps that have nothing to wait for: a warm shutdown may have no end."""
+        return min(deadline, self.clock.monotonic() + (1.0 if self.hurry.is_set() else 5.0))
+
     def prefetch(self, slots: int) -> int | Adaptive:
         """How many deliveries to hold for ``slots`` slots."""
         settings = self.settings
@@ -66,12 +70,13 @@ class WorkerPlan:
             return Adaptive(slots, target_s=settings.worker_prefetch_target)
         return min(PREFETCH_MAX, slots * multiplier) if multiplier else PREFETCH_MAX
 
-    def max_connection_failures(self) -> int | None:
-        """Failed attempts in a row before giving up; None for never."""
+    def max_connection_failures(self, first: bool) -> int | None:
+        """Failed attempts in a row before giving up; None for never. first: there was no connection yet."""
         settings = self.settings
-        if not settings.broker_connection_retry:
-            return 0
-        return settings.broker_connection_max_retries or None
+        retry = settings.broker_connection_retry
+        if first and settings.broker_connection_retry_on_startup is not None:
+            retry = settings.broker_connection_retry_on_startup
+        return (settings.broker_connection_max_retries or None) if retry else 0
 
     def child_setup(self) -> ChildSetup:
         """How children build their runner. Raises: ConfigError when they cannot find the app."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -49,3 +53,18 @@ class StopSignals:
             self._on_stop(name, False, 1)
         else:
             self._on_stop(name, True, 1)
+
+
+def leave(code: int) -> None:
+    """End the process here when a task left a thread behind that Python would wait for at exit."""
+    stuck = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon and thread.name.startswith("opsq-")
+    ]
+    if stuck:
+        logging.getLogger(__name__).warning("leaving threads behind that do not end", extra={"threads": stuck})
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

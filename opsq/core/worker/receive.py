@@ -148,9 +148,7 @@ class Receiver:
             key, headers.id, headers.task, delivery.headers, delivery.body, delivery.content_type or "",
             delivery.content_encoding or "", delivery.properties, info, soft_s, hard_s, now,
         )  # fmt: skip
-        entry = Entry(
-            key, job, headers, policy, delivery.tag, ledger.generation, policy.acks_late, delivery.queue, now
-        )
+        entry = Entry(key, job, headers, policy, delivery.tag, ledger.generation, policy.acks_late, delivery.queue, now)
         ledger.add(entry)
         if policy.send_events:
             self._emitter.emit_record(received(entry, self._emitter.sender))

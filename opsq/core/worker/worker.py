@@ -20,9 +20,9 @@ from opsq.core.worker.assemble import connection_steps, given, process_steps
 from opsq.core.worker.ledger import Ledger, RevokedIds
 from opsq.core.worker.plan import WorkerPlan, cpus
 from opsq.core.worker.policy import Policies, Policy, check_pool
-from opsq.core.worker.posix import StopSignals
+from opsq.core.worker.posix import StopSignals, leave
 from opsq.core.worker.probes import Probe
-from opsq.errors import ExitCode, LifecycleError, OpsqError
+from opsq.errors import ExitCode, LifecycleError, OpsqError, UsageError
 from opsq.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ class Worker:
         self.app.close()
         if self.error is not None:
             log.error("the worker could not go on", extra={"error": str(self.error)})
+        leave(self._exit_code)
         return self._exit_code
 
     def start(self) -> None:
@@ -145,6 +146,18 @@ class Worker:
             self._graph.stop((FOREVER_S if limit_s is None else limit_s) + WINDING_DOWN_S)
         finally:
             worker_shutdown.send(sender=self)
+
+    def resize(self, slots: int) -> None:
+        """Have this many slots, and hold as many deliveries as suits them. Thread: any."""
+        pool, owner = self.plan.pool, self.plan.owner
+        if pool is None or not pool.capabilities.resize:
+            raise UsageError(f"the {self.plan.pool_class.name} pool cannot be resized")
+        if slots > pool.slots:
+            pool.grow(slots - pool.slots)
+        elif slots < pool.slots:
+            pool.shrink(pool.slots - slots)
+        if owner is not None and owner.consumer is not None:
+            owner.consumer.set_prefetch(self.plan.prefetch(pool.slots))
 
     def ask_to_stop(self, code: int = ExitCode.OK, cold: bool = False) -> None:
         """Make ``run`` return; a cold stop does not wait for what runs. Thread: any."""

@@ -190,7 +190,11 @@ def test_events_wait_for_the_broker() -> None:
     publisher.there.set()
     emitter.stop(SystemClock().monotonic() + PATIENCE_S)
     events = [event for message in publisher.sent for event in parse_events(message.body)]
-    assert [event.kind for event in events if isinstance(event, Event)] == ["worker-online", "task-received", "worker-offline"]
+    assert [event.kind for event in events if isinstance(event, Event)] == [
+        "worker-online",
+        "task-received",
+        "worker-offline",
+    ]
     assert (publisher.closed, emitter.failures >= 1) == (True, True)
 
 
