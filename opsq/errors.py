@@ -13,6 +13,7 @@ Three questions decide the branch: whose fault is it, can it be retried, who mus
     │  ├─ BrokerUnavailable
     │  ├─ BackendUnavailable
     │  └─ StoreUnavailable
+    │     └─ StoreTaken            by another monitor
     ├─ RunError                   a task's
     │  ├─ TaskPredicate           raised by a task to steer its own settlement: Retry, Ignore, Reject
     │  ├─ SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError, Terminated
@@ -140,6 +141,12 @@ class BackendUnavailable(Unavailable):
 
 class StoreUnavailable(Unavailable):
     """The monitor's history store refused, dropped or did not answer."""
+
+
+class StoreTaken(StoreUnavailable):
+    """Another process writes this history; starting again changes nothing."""
+
+    exit_code = ExitCode.CANNOT_CREATE
 
 
 class RunError(OpsqError):

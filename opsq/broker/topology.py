@@ -7,11 +7,13 @@ their attributes (``from_kombu``), because users put ``kombu.Queue`` into ``task
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from msgspec import Struct
 
 from opsq.errors import ConfigError
+from opsq.settings import Settings
 
 EXCHANGE_TYPES = frozenset({"direct", "topic", "fanout", "headers"})
 
@@ -94,6 +96,9 @@ class QueueSpec(Struct, frozen=True, kw_only=True):
         return {**self.arguments, **{key: value for key, value in named.items() if value is not None}}
 
 
+_DRIVERS: Mapping[str, str] = MappingProxyType({"rediss": "redis", "sentinel": "redis"})
+
+
 def queue_named(name: str, *, exchange_type: str = "direct", max_priority: int | None = None) -> QueueSpec:
     """Return Celery's queue of that name: durable, exchange and routing key called the same."""
     return QueueSpec(
@@ -112,6 +117,13 @@ def event_exchange(name: str = "celeryev", *, driver: str = "") -> ExchangeSpec:
     """
     fanout_only = driver in {"redis", "gcpubsub"}
     return ExchangeSpec(name=name, type="fanout" if fanout_only else "topic", durable=True)
+
+
+def event_exchange_of(settings: Settings) -> ExchangeSpec:
+    """Return the exchange that senders of events declare and publish to, by the broker that is written to."""
+    url = settings.resolved_broker_url("write")
+    scheme = (url if isinstance(url, str) else url[0]).partition(":")[0].partition("+")[0]
+    return event_exchange(settings.event_exchange, driver=_DRIVERS.get(scheme, scheme))
 
 
 def event_queue(

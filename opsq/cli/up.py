@@ -12,7 +12,6 @@ import click
 
 from opsq.cli.state import CliState, app_options, pass_state, setting_flag
 from opsq.cli.supervisor import Child, Supervisor
-from opsq.core.pools.registry import POOLS
 
 EXAMPLES = """\b
 Examples:
@@ -26,7 +25,7 @@ COLOURS = {"worker": "blue", "monitor": "cyan"}
 
 @click.command(epilog=EXAMPLES)
 @app_options
-@setting_flag("worker_pool", "-P", "--pool", type=click.Choice(sorted(POOLS)))
+@setting_flag("worker_pool", "-P", "--pool", metavar="POOL")
 @setting_flag("worker_concurrency", "-c", "--concurrency", metavar="SLOTS")
 @setting_flag("web_host", "--host", metavar="ADDRESS")
 @setting_flag("web_port", "--port", metavar="PORT")

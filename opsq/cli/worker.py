@@ -7,7 +7,6 @@ import click
 from opsq import plugins
 from opsq.cli.processes import die_with
 from opsq.cli.state import CliState, app_options, pass_state, setting_flag
-from opsq.core.pools.registry import POOLS
 from opsq.core.worker.worker import Worker
 
 EXAMPLES = """\b
@@ -29,7 +28,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("-X", "--exclude-queues", metavar="NAMES", callback=_names, help="Queues to leave out, by comma.")
 @click.option("-I", "--include", metavar="MODULES", callback=_names, help="Modules to import too, by comma.")
 @click.option("-n", "--hostname", metavar="NAME", help="Node name; %h host, %n name, %d domain.  [opsq@%h]")
-@setting_flag("worker_pool", "-P", "--pool", type=click.Choice(sorted(POOLS)))
+@setting_flag("worker_pool", "-P", "--pool", metavar="POOL")
 @setting_flag("worker_concurrency", "-c", "--concurrency", metavar="SLOTS")
 @setting_flag("worker_prefetch_multiplier", "--prefetch-multiplier", metavar="N")
 @setting_flag("task_time_limit", "--time-limit", metavar="SECONDS")

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from opsq.broker.message import OutMessage
+from opsq.broker.topology import event_exchange_of
 from opsq.clock import Clock, LamportClock
 from opsq.core.arguments import BadArguments
 from opsq.core.call_options import AMQP_PROPERTIES, check_call_options
@@ -63,6 +64,7 @@ class Caller:
         self._clock = clock
         self._lamport = lamport or LamportClock()
         self._announce = settings.task_send_sent_event
+        self._events = event_exchange_of(settings)
         self._compression = settings.task_compression
         self._levels = settings.task_repr_maxlevels
         self._zone = _zone_of(settings.timezone)
@@ -159,8 +161,10 @@ class Caller:
             content_encoding="utf-8",
             headers={"hostname": self._origin.name},
             properties={"delivery_mode": 1, "priority": 0},
-            exchange=self._settings.event_exchange,
+            exchange=self._events.name,
             routing_key=routing_key,
+            # Without it the first event of a client on AMQP closes the channel, and on Redis reaches nobody.
+            declare=self._events,
         )
 
     def _due(self, options: Mapping[str, Any], now_s: float) -> Due:

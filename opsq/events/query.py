@@ -85,7 +85,7 @@ class Query:
             stale_reason=stream.reason if stream else "",
             store_failing_since_at=keeping.failing_since_at,
             store_error=keeping.error,
-            version=self._feed.version if self._feed else 0,
+            version=self._feed.version if self._feed is not None else 0,
         )
 
     def strip(self) -> Strip:
@@ -268,7 +268,7 @@ class Query:
             live_bytes=cluster.live.bytes,
             history_bytes=self._store.size_bytes(),
             stream_reconnects=stream.reconnects if stream else 0,
-            feed_overflows=self._feed.overflows if self._feed else 0,
+            feed_overflows=self._feed.overflows if self._feed is not None else 0,
             depths=cluster.depths.copy(),
             samples=tuple(cluster.samples.copy()),
         )

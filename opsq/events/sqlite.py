@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from opsq.errors import ConfigError, Fault, StoreUnavailable
+from opsq.errors import ConfigError, Fault, StoreTaken, StoreUnavailable
 from opsq.events.records import time_key
 from opsq.events.rollup import STORED_TIERS, SliceKey
 from opsq.events.sqlite_read import COLUMNS, Reader, row_of
@@ -71,7 +71,7 @@ class SqliteStore:
         except OSError as error:
             holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(handle)
-            raise StoreUnavailable(
+            raise StoreTaken(
                 f"another monitor (process {holder}) writes {self.path}; stop it, or give this one its own data_dir"
             ) from error
         os.ftruncate(handle, 0)

@@ -10,6 +10,7 @@ from opsq.web.view_tasks import TaskRow
 
 MOVING_EVERY_S: Final = 1.0
 CROWD_EVERY_S: Final = 1.0
+CROWD_ROWS: Final = 20
 FADES: Final = ("fresh-a", "fresh-b")
 
 
@@ -34,7 +35,7 @@ class RowDiff:
     def changes(self, rows: Sequence[TaskRow], now: float) -> RowChanges:
         """Say what to send. The first call sends the whole list without a fade: nothing in it is news.
 
-        A list in which most rows changed is sent at most once a second: nobody reads faster.
+        A list in which many rows changed is sent at most once a second: nobody reads faster.
         """
         if now < self._due_at:
             return RowChanges()
@@ -42,7 +43,7 @@ class RowDiff:
         changed = [row for row in rows if row.id not in known or known[row.id].signature != row.signature]
         whole = list(known) != [row.id for row in rows]
         self._known = {row.id: row for row in rows}
-        self._due_at = now + (CROWD_EVERY_S if len(changed) > len(rows) / 2 and not first else 0.0)
+        self._due_at = now + (CROWD_EVERY_S if len(changed) >= CROWD_ROWS and not first else 0.0)
         self._turn += 1
         fresh = {} if first else {row.id: FADES[self._turn % 2] for row in changed}
         return RowChanges(() if whole else self._touched(rows, changed, now), whole, fresh)

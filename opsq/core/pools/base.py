@@ -164,12 +164,16 @@ class Pool(Protocol):
         """What is in a slot right now."""
         ...
 
-    def drain(self, deadline: float) -> list[int]:
-        """Take no new job, wait for the running ones until ``deadline`` (monotonic seconds).
+    def recall(self) -> list[int]:
+        """Take no new job from now on, and give up at once what has not begun; its keys."""
+        ...
 
-        Returns the keys that have no outcome: queued ones at once given up, and running ones
-        that did not finish in time. The worker calls it again and again with near deadlines, so that
-        a second signal can cut the wait short; queued keys are then in the first answer only.
+    def drain(self, deadline: float) -> list[int]:
+        """Recall, then wait for the running jobs until ``deadline`` (monotonic seconds).
+
+        Returns the keys that have no outcome and will have none: those recalled, and those that did
+        not finish in time. A pool that can stop a running job has stopped it by then, for a job that
+        goes back to the broker must not run on beside its redelivery.
         """
         ...
 

@@ -131,6 +131,18 @@ class PreforkPool:
             slots = [slot for slot in self._floor.slots.values() if slot.jobs]
             return [RunningJob(slot.jobs[0].key, slot.pid, slot.head_since) for slot in slots]
 
+    def recall(self) -> list[int]:
+        """Take no new job, and give up at once what has not begun; its keys."""
+        floor = self._floor
+        with floor.lock:
+            floor.closed = True
+            floor.idle.clear()
+            for slot in list(floor.slots.values()):
+                floor.take_back(slot)
+            keys = [job.key for job in floor.pending]
+            floor.pending.clear()
+        return keys
+
     def drain(self, deadline: float) -> list[int]:
         """Take no new job, give up what has not begun, wait for the rest until ``deadline``.
 

@@ -85,10 +85,14 @@ class ThreadsPool:
         """What is in a slot right now."""
         return list(self._running.values())
 
+    def recall(self) -> list[int]:
+        """Take no new job, give up what is queued; its keys."""
+        self._draining = True
+        return self._take_back()
+
     def drain(self, deadline: float) -> list[int]:
         """Give up what is queued, wait for what runs until ``deadline``."""
-        self._draining = True
-        given_up = self._take_back()
+        given_up = self.recall()
         while self._running:
             self._idle.clear()
             if not self._running:

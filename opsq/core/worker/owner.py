@@ -15,6 +15,7 @@ from typing import Any
 
 from opsq.bootsteps import Bootstep, Graph, Provided
 from opsq.broker.consumer import Consumer
+from opsq.broker.faults import BrokerUnusable
 from opsq.core.worker.ledger import Ledger
 from opsq.core.worker.probes import Probe
 from opsq.core.worker.receive import Receiver
@@ -153,7 +154,7 @@ class Owner:
         self._failures += 1
         most = self._max_failures(not self._connected_once)
         given_up = most is not None and self._failures > most
-        if isinstance(cause, Unavailable) and not given_up:
+        if isinstance(cause, Unavailable) and not isinstance(cause, BrokerUnusable) and not given_up:
             return True
         self._on_fatal(cause if isinstance(cause, OpsqError) else exc)
         return False

@@ -57,11 +57,8 @@ class StopSignals:
 
 def leave(code: int) -> None:
     """End the process here when a task left a thread behind that Python would wait for at exit."""
-    stuck = [
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and not thread.daemon and thread.name.startswith("opsq-")
-    ]
+    # Helper threads of an event loop are waited for at exit although they are daemons.
+    stuck = [thread.name for thread in threading.enumerate() if thread.name.startswith("opsq-helper")]
     if stuck:
         logging.getLogger(__name__).warning("leaving threads behind that do not end", extra={"threads": stuck})
         logging.shutdown()

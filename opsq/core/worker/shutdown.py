@@ -18,7 +18,7 @@ from opsq.core.worker.settle import Settler
 
 log = logging.getLogger(__name__)
 
-ROUND_S = 0.1
+ROUND_S = 0.02
 FLUSH_S = 2.0
 
 
@@ -46,7 +46,9 @@ class Shutdown:
         self._done = True
         self._owner.pause()
         self._owner.call(self._return_waiting, FLUSH_S)
-        self._return_queued()
+        # One more turn: what was being acknowledged early meanwhile has reached the pool by then.
+        self._owner.call(self._settler.drain, FLUSH_S)
+        self._give_back(set(self._pool.recall()))
         self._wait(deadline)
         self._return_running()
         self._owner.call(self._settler.drain, FLUSH_S)
@@ -56,11 +58,6 @@ class Shutdown:
     def _return_waiting(self) -> None:
         """Give back what is held for a time or a rate. Thread: the owner's."""
         self._settler.give_back(self._receiver.take_back())
-
-    def _return_queued(self) -> None:
-        """Give back what waits for a slot; runs are left alone."""
-        keys = set(self._pool.drain(time.monotonic()))
-        self._give_back(keys - {job.key for job in self._pool.running()})
 
     def _give_back(self, keys: set[int]) -> None:
         """Give back what has no outcome; a pool hands an outcome over before it forgets the run."""
@@ -74,17 +71,16 @@ class Shutdown:
 
     def _wait(self, deadline: float) -> None:
         """Wait for what runs, until it is done, the deadline passes, or somebody hurries."""
-        told = False
-        while not self._hurry.is_set() and time.monotonic() < deadline:
-            if not self._pool.drain(min(deadline, time.monotonic() + ROUND_S)) and not self._pool.running():
+        running = len(self._pool.running())
+        if running:
+            log.info("waiting for running tasks", extra={"running": running})
+        while self._pool.running() and time.monotonic() < deadline:
+            if self._hurry.wait(max(0.0, min(ROUND_S, deadline - time.monotonic()))):
                 return
-            if not told:
-                told = True
-                log.info("waiting for running tasks", extra={"running": len(self._pool.running())})
 
     def _return_running(self) -> None:
-        """Give back what did not finish; its slots are ended with the pool."""
-        keys = {job.key for job in self._pool.running()}
+        """Give back what did not finish; the pool stops it, now where it can and else at its end."""
+        keys = set(self._pool.drain(time.monotonic()))
         if keys:
             log.warning("tasks did not finish in time and go back", extra={"tasks": len(keys)})
             self._give_back(keys)

@@ -139,10 +139,10 @@ def test_a_list_sends_only_what_changed() -> None:
 
 def test_a_crowd_of_changes_is_sent_once_a_second() -> None:
     diff = RowDiff()
-    diff.changes(task_rows([item(n) for n in range(6)], PLACES, NOW), NOW)
-    assert diff.changes(task_rows([item(n) for n in range(10, 16)], PLACES, NOW), NOW + 0.25).whole
-    assert not diff.changes(task_rows([item(n) for n in range(20, 26)], PLACES, NOW), NOW + 0.5).whole
-    assert diff.changes(task_rows([item(n) for n in range(20, 26)], PLACES, NOW), NOW + 1.5).whole
+    diff.changes(task_rows([item(n) for n in range(50)], PLACES, NOW), NOW)
+    assert diff.changes(task_rows([item(n) for n in range(50, 100)], PLACES, NOW), NOW + 0.25).whole
+    assert not diff.changes(task_rows([item(n) for n in range(100, 150)], PLACES, NOW), NOW + 0.5).whole
+    assert diff.changes(task_rows([item(n) for n in range(100, 150)], PLACES, NOW), NOW + 1.5).whole
 
 
 def test_life_draws_tries_in_order_with_their_pauses() -> None:
