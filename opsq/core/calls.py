@@ -152,6 +152,8 @@ class Caller:
             "clock": self._lamport.tick(),
             "utcoffset": here.utcoffset_h,
             "timestamp": self._clock.now(),
+            "seq": next(here.numbers),
+            "emitter": here.emitter,
         }
 
     def _announcement(self, body: bytes, routing_key: str) -> OutMessage:
@@ -224,6 +226,9 @@ class Caller:
             "routing_key": place.routing_key,
             "attempt": headers.retries + 1,
             "published_at": now_s,
+            # A call that cannot be published leaves a gap, and the monitor counts one event that never came.
+            "seq": next(here.numbers),
+            "emitter": here.emitter,
         }
 
 

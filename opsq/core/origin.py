@@ -6,11 +6,13 @@ the parent's replies.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -28,6 +30,7 @@ class Here(NamedTuple):
     """What is the same for everything one process sends.
 
     name: ``gen<pid>@<host>``. oid: address for replies to remote control. utcoffset_h: hours west of UTC.
+    emitter, numbers: what the events of this process are numbered in, and by, so that a lost one shows.
     """
 
     pid: int
@@ -37,6 +40,8 @@ class Here(NamedTuple):
     node: str
     utcoffset_h: float
     local: threading.local
+    emitter: str
+    numbers: Iterator[int]
 
 
 class Origin:
@@ -57,7 +62,10 @@ class Origin:
             host = socket.gethostname()
             offset_h = -(time.localtime().tm_gmtoff or 0) / 3600
             oid = _oid(node, pid, 0, id(self))
-            here = self._here = Here(pid, f"gen{pid}@{host}", host, oid, node, offset_h, threading.local())
+            name, emitter = f"gen{pid}@{host}", str(uuid.uuid4())
+            here = self._here = Here(
+                pid, name, host, oid, node, offset_h, threading.local(), emitter, itertools.count(1)
+            )
             return here
 
     def reply_to(self, here: Here) -> str:

@@ -24,7 +24,7 @@ from opsq.wire.event import Event, Malformed
 
 log = logging.getLogger(__name__)
 
-FLUSH_S: Final = 0.25
+FLUSH_S: Final = 0.1
 FLUSH_ROWS: Final = 5_000
 RETAIN_EVERY_S: Final = 30.0
 FORGET_WORKERS_S: Final = 7 * 86400.0
