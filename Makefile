@@ -26,6 +26,7 @@ smoke: install ## The same for 20 s without a terminal; prints one JSON object l
 
 test: install ## Install what is missing, servers included, and run every test
 	@scripts/install-servers
+	@scripts/install-interop
 	@$(BIN)/python -m pytest -q
 
 check: install lint ## The minute before a commit: lint, types, architecture, unit tests
@@ -38,7 +39,8 @@ lint: install ## ruff and mypy --strict
 
 interop: install ## Real Celery and opsq, both ways
 	@scripts/install-servers
-	@$(BIN)/python -m pytest -q tests/interop
+	@scripts/install-interop
+	@INTEROP=full $(BIN)/python -m pytest -q tests/interop
 
 chaos: install ## Kill things for several minutes and count what is lost
 	@scripts/install-servers

@@ -86,12 +86,13 @@ class WorkerPlan:
         """What a heartbeat says about the worker. Thread: any."""
         pool, ledger = self.pool, self.ledger
         busy = len(pool.running()) if pool is not None else 0
+        consumer = self.owner.consumer if self.owner is not None else None
         return {
             "active": busy,
             "processed": ledger.processed,
             "slots": pool.slots if pool is not None else self.slots,
             "busy": busy,
-            "prefetch": len(ledger),
+            "prefetch": consumer.prefetch if consumer is not None else 0,
             "queues": [queue.name for queue in self.queues],
             "pool": self.pool_class.name,
         }

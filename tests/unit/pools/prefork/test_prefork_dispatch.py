@@ -86,7 +86,12 @@ def test_jobs_can_be_taken_back_while_their_child_takes_them(harness):
     pool = harness.pool(slots=2)
     jobs = [harness.job("noop") for _ in range(6000)]
     floor = pool._floor
+    harness.full(pool, 2)
+    victim = harness.pids(pool)[0]
     for n, job in enumerate(jobs):
+        if n in (3000, 3100):
+            # A child that stands still for a while has something to give back, however fast the machine is.
+            os.kill(victim, signal.SIGSTOP if n == 3000 else signal.SIGCONT)
         pool.submit(job)
         if n % 20 == 19:
             with floor.lock:
