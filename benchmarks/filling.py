@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.board import Board
 
-DEFAULT_SLOTS = {"prefork": 2, "threads": 8, "solo": 1, "asyncio": 100}
+DEFAULT_SLOTS = {"prefork": 2, "threads": 8, "solo": 1, "asyncio": 100, "gevent": 100, "eventlet": 100}
 BATCH = 1_000
 
 

@@ -36,6 +36,9 @@ GROUPS: Final[Mapping[str, str]] = {
 
 EXTRAS: Final[Mapping[str, str]] = {
     "brotli": "brotli",
+    "cryptography": "auth",
+    "eventlet": "eventlet",
+    "gevent": "gevent",
     "msgpack": "msgpack",
     "pydantic": "pydantic",
     "redis": "redis",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import select
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from opsq.broker.message import Settlement
-from opsq.broker.wake import Waker
+from opsq.broker.wake import Waker, readable
 
 
 class Mailbox:
@@ -70,10 +69,7 @@ class Mailbox:
             self._wake_at = 0
             return False
         own = self._waker.fileno()
-        poll = select.poll()
-        for descriptor in (own, *descriptors):
-            poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(max(timeout_s, 0.0) * 1000)}
+        ready = readable((own, *descriptors), max(timeout_s, 0.0))
         self._wake_at = 0
         if own in ready:
             self._waker.drain()

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
+
+
+def readable(descriptors: Iterable[int], timeout_s: float) -> set[int]:
+    """Wait until one of ``descriptors`` is readable, at most ``timeout_s`` seconds; return those that are."""
+    if not hasattr(select, "poll"):  # eventlet takes it away, and its select has no limit on descriptors
+        return set(select.select(list(descriptors), (), (), timeout_s)[0])
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(timeout_s * 1000)}
 
 
 class Waker:

@@ -8,6 +8,7 @@ what to do, and an exit code from ``opsq.errors.ExitCode``.
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 import click
 
 from opsq import __version__, plugins
-from opsq.cli.state import app_options
+from opsq.cli.state import CliState, app_options
 from opsq.errors import ExitCode, OpsqError
 
 # Name of a sub-command → where it lives and what it does; the second part is shown by --help
@@ -84,8 +85,10 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit the process with what it returned."""
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments
+    state = CliState(started_in=os.getcwd() if args is None else None)
     try:
-        code = cli.main([a for a in arguments if a != "--debug"], prog_name="opsq", standalone_mode=False)
+        words = [a for a in arguments if a != "--debug"]
+        code = cli.main(words, prog_name="opsq", standalone_mode=False, obj=state)
     except click.exceptions.Abort:
         sys.exit(ExitCode.FAILURE)
     except click.ClickException as error:

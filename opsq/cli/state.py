@@ -26,10 +26,14 @@ R = TypeVar("R")
 
 @dataclass
 class CliState:
-    """The shared options of one invocation; owned by the main thread."""
+    """The shared options of one invocation; owned by the main thread.
+
+    started_in: the folder this process was started in; None when a program handed the words over.
+    """
 
     app_spec: str | None = None
     overrides: dict[str, object] = field(default_factory=dict)
+    started_in: str | None = None
 
     def load_app(self, *, needed_by: str | None = None) -> Opsq:
         """Return the app that ``-A`` names, with the command line's settings on top.

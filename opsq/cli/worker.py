@@ -6,6 +6,7 @@ import click
 
 from opsq import plugins
 from opsq.cli.processes import die_with
+from opsq.cli.relaunch import patch_for
 from opsq.cli.state import CliState, app_options, pass_state, setting_flag
 from opsq.core.worker.worker import Worker
 
@@ -53,12 +54,14 @@ def worker(
     **flags: bool | int | None,
 ) -> int:
     """Start a worker: take tasks from queues and run them."""
+    patch_for(state.overrides.get("worker_pool"), state)
     parent = flags["parent_pid"]
     if parent is not None:
         die_with(int(parent))
     if task_events is not None:
         state.overrides["worker_send_task_events"] = task_events
     app = state.load_app(needed_by="worker")
+    patch_for(app.conf.load().settings.worker_pool, state)  # said by a file, the environment or the app
     for module in include:
         plugins.import_module(module)
     built = Worker(app, queues=queues, exclude_queues=exclude_queues, hostname=hostname)

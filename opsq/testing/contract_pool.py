@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from opsq.core.pools.base import Job, Outcome, Pool, PoolConfig
+from opsq.core.pools.base import Call, Job, Outcome, Pool, PoolConfig
 from opsq.core.pools.limits import limited
 from opsq.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 from opsq.settings import Settings
@@ -29,11 +29,11 @@ PATIENCE_S = 20.0
 class ScriptRunner:
     """Runs jobs whose task name is what to do, with an argument after a colon."""
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, job: Job, call: Call | None = None) -> Outcome:
         """Do it in this thread."""
         at = time.time()
         try:
-            text = _act(job)
+            text = _act(job) if call is None else call(_act, (job,), {})
         except (SoftTimeLimitExceeded, ValueError) as exc:
             return _outcome(job, at, "FAILURE", exception_repr=repr(exc))
         return _outcome(job, at, "SUCCESS", result_repr=text)

@@ -23,6 +23,8 @@ _BILLIARD = "billiard.exceptions"
 #: Module of the classes made for names that are not known here.
 CREATED_MODULE = "opsq.exceptions"
 _NAME_MAX_CHARS = 200
+#: What a child of Celery's prefork pool sends for an error that cannot be pickled: module, name, arguments, text.
+_WRAPPER = "UnpickleableExceptionWrapper"
 
 #: opsq's class: (module, name) that Celery knows it by.
 _ABROAD: Mapping[type[BaseException], tuple[str, str]] = MappingProxyType(
@@ -101,6 +103,8 @@ def exception_from_wire(stored: object) -> BaseException:
         raise MalformedMessage("a stored exception must name its class", "$.exc_type")
     message = stored.get("exc_message")
     args = tuple(message) if isinstance(message, (list, tuple)) else (message,)
+    if name == _WRAPPER and len(args) >= 3 and isinstance(args[1], str) and isinstance(args[2], (list, tuple)):
+        module, name, args = args[0], args[1] or name, tuple(args[2])
     cls = _find_class(module, name) if isinstance(module, str) else _create_class(name)
     return _build(cls, args)
 

@@ -58,7 +58,11 @@ DOORS: dict[str, tuple[str, ...]] = {
 }
 
 # Function-level imports that may stay, each with its reason.
-LATE_IMPORTS: dict[tuple[str, str], str] = {}
+LATE_IMPORTS: dict[tuple[str, str], str] = {
+    ("opsq.cli.early_patch", "gevent"): "one of two, before anything else",
+    ("opsq.cli.early_patch", "eventlet"): "one of two, before anything else",
+    ("opsq.cli.early_patch", "opsq.cli.main"): "imports sockets, which must be patched first",
+}
 
 ASYNC_ALLOWED = (
     "opsq.web",

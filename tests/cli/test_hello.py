@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo"])
+@pytest.mark.parametrize("pool", ["prefork", "threads", "asyncio", "solo", "gevent", "eventlet"])
 def test_hello_world_answers_a_second_process(folder: Path, pool: str) -> None:
     with running("worker", "-A", "hello", "-P", pool, "-c", "2", cwd=folder, ready="ready"):
         answer = subprocess.run(

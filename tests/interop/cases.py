@@ -36,14 +36,14 @@ def same(got: Any, expected: Any) -> None:
 
 
 @contextmanager
-def raising(kind: type[BaseException] | str) -> Iterator[list[BaseException]]:
-    """Fail unless the block raises ``kind``; the list then holds the error."""
+def raising(kind: type[BaseException] | tuple[str, ...]) -> Iterator[list[BaseException]]:
+    """Fail unless the block raises ``kind``, or a class of one of these names; the list then holds the error."""
     caught: list[BaseException] = []
     try:
         yield caught
     except BaseException as exc:
-        name = kind if isinstance(kind, str) else None
-        if type(exc).__name__ != name if name else not isinstance(exc, kind):  # type: ignore[arg-type]
+        expected = type(exc).__name__ in kind if isinstance(kind, tuple) else isinstance(exc, kind)
+        if not expected:
             raise
         caught.append(exc)
     else:
@@ -92,9 +92,12 @@ def failure_of_our_own_class(m: Any) -> None:
 
 @case()
 def failure_of_an_unknown_class(m: Any) -> None:
-    with raising("GhostError") as caught:
+    # A child of Celery's prefork pool wraps what it cannot pickle, and Celery's client leaves it wrapped.
+    with raising(("GhostError", "UnpickleableExceptionWrapper")) as caught:
         m.ghost.delay().get(timeout=WAIT_S)
-    same(caught[0].args, ("booh",))
+    if m.LIBRARY == "opsq":
+        same((type(caught[0]).__name__, caught[0].args), ("GhostError", ("booh",)))
+    same("booh" in str(caught[0]), True)
 
 
 @case()
@@ -318,7 +321,7 @@ def serializer_msgpack(m: Any) -> None:
 @case()
 def serializer_pickle(m: Any) -> None:
     _serializer(m, "pickle")
-    same(m.kind_of.apply_async(({1, 2},), serializer="pickle").get(timeout=WAIT_S), "set")
+    same(m.kind_of.apply_async(((1, 2),), serializer="pickle").get(timeout=WAIT_S), "tuple")
 
 
 @case()
@@ -386,7 +389,14 @@ def chain_that_breaks(m: Any) -> None:
     result = (m.add.s(1, 2) | m.boom.si() | m.add.s(3) | m.add.s(4)).apply_async()
     with raising(ValueError):
         result.get(timeout=WAIT_S)
-    same([result.state, result.parent.state], ["FAILURE", "FAILURE"])
+    until(lambda: [result.state, result.parent.state] == ["FAILURE", "FAILURE"], "the failure of what comes after")
+
+
+@case()
+def chain_that_is_rejected(m: Any) -> None:
+    result = (m.refuse.si() | m.add.s(3)).apply_async()
+    until(lambda: result.parent.state == "FAILURE", "the failure of the first")
+    until(lambda: result.state == "FAILURE", "the failure of what comes after")
 
 
 @case()

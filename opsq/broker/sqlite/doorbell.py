@@ -57,7 +57,8 @@ class Doorbell:
         self._pid = os.getpid()
         self._links: dict[str, Path] = {}
         self._address = doorbell_dir(path, channel) / self._name
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)  # said like this because greenlet libraries do not know the flag
         try:
             _place(self._address, lambda: self._socket.bind(str(self._address)))
         except BaseException:
@@ -117,7 +118,8 @@ class Ringer:
 
     def __init__(self, path: str | Path) -> None:
         self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)  # said like this because greenlet libraries do not know the flag
         self._channels: dict[str, _Listeners] = {}
 
     def ring(self, channel: str) -> int:

@@ -84,7 +84,7 @@ class RunningJob(msgspec.Struct, frozen=True):
 class PoolCapabilities:
     """What a kind of pool can do; the worker refuses at boot what its pool cannot.
 
-    max_slots: None for no bound of its own.
+    max_slots: None for no bound of its own. coroutines: whether an ``async def`` task runs here at all.
     """
 
     hard_limit: bool
@@ -95,13 +95,25 @@ class PoolCapabilities:
     native_async: bool
     recycles: bool
     max_slots: int | None = None
+    coroutines: bool = True
+
+
+class Stopped(BaseException):
+    """Raised by a pool inside a task's own code to end the run; the pool writes the outcome then."""
+
+
+Call = Callable[[Callable[..., Any], Any, Mapping[str, Any]], Any]
 
 
 class Runner(Protocol):
     """What happens to a job in a slot; built by the worker, opaque to the pool."""
 
-    def run(self, job: Job) -> Outcome:
-        """Run ``job`` to its end and say how it ended. Never raises for a task's own failure."""
+    def run(self, job: Job, call: Call | None = None) -> Outcome:
+        """Run ``job`` to its end and say how it ended. Never raises for a task's own failure.
+
+        call(function, args, kwargs): calls the task's own code, and nothing else, in our place, for
+        pools that stop a run from inside. Raises: Stopped when ``call`` did, with nothing recorded.
+        """
         ...
 
     async def arun(self, job: Job) -> Outcome:

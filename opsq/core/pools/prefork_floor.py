@@ -131,6 +131,7 @@ class Floor:
         if not slot.open or slot.unsent:
             return  # before the job in hand was announced as started, nothing may be sent
         if self.pending and not self.closed:
+            self.unidle(slot)
             self._fill(slot, turn)
         elif not slot.jobs and slot not in self.idle:
             self.idle.append(slot)
@@ -152,6 +153,9 @@ class Floor:
         if not slot.jobs or slot.jobs[0] is not head:
             slot.announced = False
             slot.begin_head(self._clock.monotonic(), self._clock.now())
+        if not slot.jobs and slot.open and slot not in self.idle:
+            # Nothing will ever be heard of a slot that has nothing to do, so it must be found here.
+            self.idle.append(slot)
 
     def unidle(self, slot: Slot) -> None:
         """Strike ``slot`` from the idle ones."""

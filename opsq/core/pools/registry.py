@@ -15,6 +15,8 @@ POOLS: Mapping[str, str] = MappingProxyType(
         "threads": "opsq.core.pools.threads:ThreadsPool",
         "solo": "opsq.core.pools.solo:SoloPool",
         "asyncio": "opsq.core.pools.aio:AsyncioPool",
+        "gevent": "opsq.core.pools.gevent:GeventPool",
+        "eventlet": "opsq.core.pools.eventlet:EventletPool",
     }
 )
 """The pools that opsq ships, by the name given to ``-P``; loaded only when chosen."""

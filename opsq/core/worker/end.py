@@ -92,10 +92,7 @@ class Ender:
             self._tell_end(attempt, "IGNORED", None, None)
             return self._outcome(attempt, "IGNORED", "ack")
         if isinstance(exc, Reject):
-            how = "requeue" if exc.requeue else "reject"
-            self._tell_end(attempt, "REJECTED", exc, None)
-            text = exception_text(exc)
-            return self._outcome(attempt, "REJECTED", how, exception_repr=text, requeue=bool(exc.requeue))
+            return self._rejected(attempt, exc)
         return self._failed(attempt, exc)
 
     def not_run(self, job: Job, headers: TaskHeaders, state: str, stored: str, exc: Exception, settle: str) -> Outcome:
@@ -140,6 +137,22 @@ class Ender:
             task_retry.send(sender=prepared.task, request=attempt.request, reason=retry, einfo=failure)
         self._tell_end(attempt, "RETRY", retry, failure)
         return self._outcome(attempt, "RETRY", "ack", failure=failure)
+
+    def _rejected(self, attempt: Attempt, exc: Reject) -> Outcome:
+        """Send the message back; or refuse it for good, which whoever waits must be told as a failure."""
+        if exc.requeue:
+            self._tell_end(attempt, "REJECTED", exc, None)
+            return self._outcome(attempt, "REJECTED", "requeue", exception_repr=exception_text(exc), requeue=True)
+        failure = describe(exc)
+        try:
+            if not attempt.ignore_result or attempt.prepared.store_errors:
+                self._store_failure(attempt, failure)
+            if attempt.request.chain:
+                self._follower.fail_chain(attempt.headers, attempt.request, exc, failure.traceback)
+        except Unavailable as unavailable:
+            return self._not_recorded(attempt, unavailable)
+        self._tell_end(attempt, "REJECTED", exc, None)
+        return self._outcome(attempt, "REJECTED", "reject", failure=failure)
 
     def _failed(self, attempt: Attempt, exc: BaseException) -> Outcome:
         failure = describe(exc)

@@ -17,7 +17,7 @@ from typing import Any
 
 from opsq.clock import Clock, SystemClock
 from opsq.core import request as requests
-from opsq.core.pools.base import Job, Outcome
+from opsq.core.pools.base import Call, Job, Outcome, Stopped
 from opsq.core.pools.limits import limited
 from opsq.core.request import context_from_message
 from opsq.core.worker.attempt import Attempt
@@ -63,8 +63,11 @@ class Executor:
         self._ender = Ender(self.recorder, self.follower, self._memory, self._clock)
         self._prepared: dict[str, Prepared] = {}
 
-    def run(self, job: Job) -> Outcome:
-        """Run ``job`` to its end in this thread. Never raises for the task's own failure."""
+    def run(self, job: Job, call: Call | None = None) -> Outcome:
+        """Run ``job`` to its end in this thread. Never raises for the task's own failure.
+
+        Raises: Stopped when the pool's ``call`` did.
+        """
         attempt = self._begin(job)
         if not isinstance(attempt, Attempt):
             return attempt
@@ -74,14 +77,18 @@ class Executor:
                 if attempt.needs_start:
                     self._announce_start(attempt)
                 prepared = attempt.prepared
-                attempt.begin(own_thread=True)
-                if prepared.is_async:
+                attempt.begin(own_thread=call is None)
+                if call is not None:
+                    value = call(prepared.call, attempt.args, attempt.kwargs)
+                elif prepared.is_async:
                     value = prepared.in_slot(attempt.args, attempt.kwargs)
                 else:
                     value = prepared.call(*attempt.args, **attempt.kwargs)
                 attempt.end()
-            except BaseException as exc:  # noqa: BLE001 boundary: whatever a task raises becomes its outcome
+            except BaseException as exc:  # boundary: whatever a task raises becomes its outcome
                 attempt.end()
+                if isinstance(exc, Stopped):
+                    raise
                 return _in_spite_of_signals(self._ender.raised, attempt, exc)
             return _in_spite_of_signals(self._ender.returned, attempt, value)
         finally:

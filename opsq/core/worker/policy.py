@@ -31,6 +31,7 @@ class Policy(msgspec.Struct, frozen=True):
     rate_per_s: float
     send_events: bool
     ignore_result: bool
+    is_async: bool = False
 
     def limits(self, headers: TaskHeaders) -> tuple[float | None, float | None]:
         """Soft and hard limit of one message, in this order."""
@@ -76,6 +77,7 @@ def policy_of(task: Any, settings: Settings) -> Policy:
         rate_per_s=parse_rate(rate),
         send_events=bool(task.send_events),
         ignore_result=bool(_first(task.ignore_result, settings.task_ignore_result)),
+        is_async=bool(task.is_async),
     )
 
 
@@ -92,6 +94,15 @@ def check_pool(pool: str, capabilities: PoolCapabilities, policies: Iterable[Pol
         faults.append(_cannot(pool, "hard time limit", "cannot stop a running task", hard, "time_limit"))
     if soft and not capabilities.soft_limit:
         faults.append(_cannot(pool, "soft time limit", "cannot interrupt a running task", soft, "soft_time_limit"))
+    coroutines = sorted(policy.task for policy in made if policy.is_async)
+    if coroutines and not capabilities.coroutines:
+        faults.append(
+            Fault(
+                f"the {pool} pool has no event loop for coroutines, and {_some(coroutines)} is async def",
+                "worker_pool",
+                "choose -P asyncio, or write it as an ordinary function",
+            )
+        )
     if broker_is_memory and capabilities.isolates_crash:
         faults.append(
             Fault(
@@ -105,12 +116,15 @@ def check_pool(pool: str, capabilities: PoolCapabilities, policies: Iterable[Pol
 
 
 def _cannot(pool: str, what: str, why: str, tasks: list[str], option: str) -> Fault:
-    shown = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
     return Fault(
-        f"the {pool} pool {why}, so it has no {what}, which is set for {shown}",
+        f"the {pool} pool {why}, so it has no {what}, which is set for {_some(tasks)}",
         "worker_pool",
         f"choose -P prefork or -P asyncio, or remove {option}",
     )
+
+
+def _some(tasks: list[str]) -> str:
+    return ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
 
 
 def _first(*values: Any) -> Any:

@@ -71,6 +71,14 @@ def test_celery_may_name_its_re_exports() -> None:
     assert type(exception_from_wire(wire)) is errors.WorkerLostError
 
 
+def test_celerys_wrapper_of_what_cannot_be_pickled_is_opened() -> None:
+    wrapper = {"exc_type": "UnpickleableExceptionWrapper", "exc_module": "celery.utils.serialization"}
+    back = exception_from_wire({**wrapper, "exc_message": ["ghostland", "GhostError", ["booh"], "GhostError('booh')"]})
+    assert (type(back).__name__, back.args) == ("GhostError", ("booh",))
+    for strange in (["ghostland"], ["m", 7, [], ""], ["m", "", [], ""], ["m", "Name", "no list", ""]):
+        assert isinstance(exception_from_wire({**wrapper, "exc_message": strange}), Exception)
+
+
 def test_arguments_that_cannot_be_written_become_reprs() -> None:
     wire = exception_to_wire(ValueError("holds", object, datetime.date(2030, 1, 2)))
     assert wire["exc_message"] == ["holds", "<class 'object'>", datetime.date(2030, 1, 2)]

@@ -131,7 +131,9 @@ def test_ignore_and_reject(app: Opsq) -> None:
 
     with running_worker(app, pool="threads", concurrency=1) as worker:
         assert end(worker, ignored.delay().id).settle == "ack"
-        assert end(worker, rejected.delay().id).settle == "reject"
+        refused = rejected.delay()
+        assert end(worker, refused.id).settle == "reject"
+        assert (refused.state, type(refused.result)) == ("FAILURE", Reject)
         result = once_more.delay()
         assert result.get(timeout=10) == "done"
         end(worker, result.id, 2)

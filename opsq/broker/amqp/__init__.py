@@ -1,0 +1,1 @@
+"""RabbitMQ at full speed: buffered frames, acknowledgements and confirms in batches."""
