@@ -32,9 +32,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _with_processes(broker: str, pool: str, slots: int, tasks: int) -> dict[str, Any]:
     with site.site(broker, pool, slots, tasks) as place:
-        from benchmarks.workload import app, board, noop
+        from benchmarks.workload import app, board, noop, noop_async
 
-        fill(app, noop, tasks)
+        fill(app, noop_async if pool == "asyncio" else noop, tasks)
         with place.worker() as process:
             place.wait_until_done(board, process)
             rss = site.rss_mb(site.family(process))
