@@ -27,7 +27,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run once and return the share."""
     slots = SLOTS.get(options.pool, options.concurrency)
     with site.site(options.broker, options.pool, slots, options.tasks) as place:
-        from benchmarks.workload import app, board, nap, nap_async
+        from benchmarks.workload import app, board, nap
+        from benchmarks.workload_async import nap_async
 
         fill(app, nap_async if options.pool == "asyncio" else nap, options.tasks, NAP_S)
         with place.worker() as process:
