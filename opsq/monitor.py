@@ -20,13 +20,13 @@ from opsq.bootsteps import Bootstep, Graph, Provided
 from opsq.broker.connection import BrokerConnection, open_connection
 from opsq.broker.depth import depth
 from opsq.clock import Clock, SystemClock
-from opsq.errors import BrokerUnavailable, ConfigError, ExitCode, Fault, StartError, StopTimeout
+from opsq.errors import BrokerUnavailable, ConfigError, ExitCode, StartError, StopTimeout
 from opsq.events.cluster import Cluster, Limits
 from opsq.events.feed import Feed
 from opsq.events.query import Query
 from opsq.events.records import DepthSample
-from opsq.events.sqlite import SqliteStore
-from opsq.events.store import MemoryStore, Retention, Store
+from opsq.events.store import Retention, Store
+from opsq.events.stores import open_store
 from opsq.events.stream import Stream, connector
 from opsq.events.writer import Writer
 from opsq.masking import mask_url
@@ -64,7 +64,7 @@ class HistoryStep(Bootstep[History]):
 
     def start(self, up: Provided) -> History:
         """Open the store that ``monitor_store_url`` names. Raises ConfigError, StoreUnavailable."""
-        self._store = open_store(up[Settings])
+        self._store = open_store(up[Settings].resolved_store_url())
         return History(self._store)
 
     def stop(self, deadline: float) -> None:
@@ -241,19 +241,6 @@ class DepthSampler:
         return names | self._cluster.queues.copy() | {self._settings.task_default_queue}
 
 
-def open_store(settings: Settings) -> Store:
-    """Open the history that the settings name. Raises ConfigError, StoreUnavailable."""
-    url = settings.resolved_store_url()
-    scheme, _, place = url.partition("://")
-    if scheme == "memory":
-        return MemoryStore()
-    if scheme == "sqlite":
-        return SqliteStore(place.removeprefix("/"))
-    raise ConfigError(
-        [Fault(f"history can be kept in sqlite:///FILE or memory://, not in {scheme}://", "monitor_store_url")]
-    )
-
-
 def left(deadline: float) -> float:
     """Seconds until a monotonic deadline."""
     return max(0.0, deadline - time.monotonic())
@@ -280,9 +267,14 @@ def monitor_steps(*, web: bool) -> list[Bootstep[Any]]:
 
 def build(settings: Settings, *, web: bool = True) -> Graph:
     """Put a monitor together without starting it."""
-    stream = Stream(
-        connector(lambda: open_connection(settings, purpose="read")), max_events=settings.monitor_queue_size
+    connect = connector(
+        lambda: open_connection(settings, purpose="read"),
+        exchange=settings.event_exchange,
+        prefix=settings.event_queue_prefix,
+        message_ttl_s=settings.event_queue_ttl,
+        expires_s=settings.event_queue_expires,
     )
+    stream = Stream(connect, max_events=settings.monitor_queue_size)
     given = {Settings: settings, Feed: Feed(), Stream: stream}
     return Graph(monitor_steps(web=web), given)
 

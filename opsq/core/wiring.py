@@ -69,6 +69,8 @@ class Wiring:
                 policy,
                 deadline_s=settings.publish_timeout,
                 confirm=settings.publish_confirm,
+                buffer=settings.publish_buffer_size,
+                max_bytes=settings.message_max_bytes,
             )
             return publisher
 

@@ -127,7 +127,7 @@ class Chromium:
         self.call("Page.navigate", {"url": url})
         self.until(f"location.href !== 'about:blank' && ({ready})")
 
-    def until(self, expression: str, timeout_s: float = 10.0) -> None:
+    def until(self, expression: str, timeout_s: float = 30.0) -> None:
         """Wait until an expression is true in the page. Raises TimeoutError."""
         body = (
             f"new Promise((done, fail) => {{ const end = Date.now() + {int(timeout_s * 1000)};"

@@ -15,7 +15,7 @@ import pytest
 
 from opsq.bootsteps import Graph
 from opsq.errors import ConfigError, ExitCode
-from opsq.monitor import broker_name, build, env_name, open_store, run_monitor
+from opsq.monitor import broker_name, build, env_name, run_monitor
 from opsq.settings import Settings
 from opsq.web.server import WebServer
 
@@ -100,8 +100,8 @@ def test_it_does_not_open_itself_to_the_network(tmp_path: Path) -> None:
 
 
 def test_a_history_nobody_can_keep_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not in mongodb://"):
-        open_store(Settings().replace(monitor_store_url="mongodb://x"))
+    with pytest.raises(ConfigError, match="mongodb"):
+        run_monitor(embedded(tmp_path).replace(monitor_store_url="mongodb://x"))
 
 
 def test_names_of_what_is_watched(tmp_path: Path) -> None:
