@@ -7,7 +7,21 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from benchmarks import enqueue, filling, idle, latency, memory, site, slots, startup, throughput
+from benchmarks import (
+    cpu,
+    enqueue,
+    filling,
+    idle,
+    latency,
+    limits,
+    memory,
+    pss,
+    rates,
+    site,
+    slots,
+    startup,
+    throughput,
+)
 
 BENCHMARKS = {
     "throughput": throughput,
@@ -17,6 +31,10 @@ BENCHMARKS = {
     "idle": idle,
     "slots": slots,
     "memory": memory,
+    "cpu": cpu,
+    "pss": pss,
+    "rates": rates,
+    "limits": limits,
 }
 POOLS = sorted(filling.DEFAULT_SLOTS)
 # What `all` runs, each in a process of its own so that none warms up the next.
@@ -30,6 +48,10 @@ ALL: tuple[tuple[str, ...], ...] = (
     *(("idle", "--pool", pool) for pool in POOLS),
     *(("slots", "--pool", pool) for pool in POOLS),
     ("memory",),
+    ("cpu",),
+    ("pss",),
+    *(("rates", "--pool", pool) for pool in ("prefork", "threads")),
+    ("limits",),
 )
 
 

@@ -49,6 +49,11 @@ class Board:
         """How many runs there were."""
         return sum(self._map[: self.size])
 
+    def starts(self, first: int, count: int) -> list[float]:
+        """The first start of each of these rows that ran, epoch seconds."""
+        rows = range(first, first + count)
+        return [ROW.unpack_from(self._map, self.size + row * ROW.size)[0] for row in rows if self._map[row]]
+
     def span(self) -> tuple[float, float]:
         """First start and last end, epoch seconds."""
         rows = [ROW.unpack_from(self._map, self.size + row * ROW.size) for row in range(self.size) if self._map[row]]

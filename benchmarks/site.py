@@ -10,18 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks import brokers
 from benchmarks.board import Board
 
-BROKERS = ("sqlite",)
-LATER = {"redis": "the brokers issue", "amqp": "the brokers issue"}
+BROKERS = ("sqlite", "amqp", "redis")
 PATIENCE_S = 300.0
 
 
@@ -31,12 +31,13 @@ class CannotMeasure(Exception):
 
 @dataclass(frozen=True)
 class Site:
-    """One run's folder and settings. rows: how many tasks the board can count."""
+    """One run's folder and settings. rows: how many tasks the board can count. settings: as environment."""
 
     folder: Path
     rows: int
     pool: str
     slots: int
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def board_path(self) -> Path:
@@ -44,7 +45,7 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """What the worker's process needs to find this site."""
-        return os.environ | {
+        return os.environ | self.settings | {
             "OPSQ_DATA_DIR": str(self.folder),
             "BENCH_BOARD": str(self.board_path),
             "BENCH_ROWS": str(self.rows),
@@ -59,6 +60,8 @@ class Site:
         """Run ``opsq worker`` for the length of the block; it must end cleanly."""
         command = [sys.executable, "-m", "opsq", "worker", "-A", "benchmarks.workload:app", "-P", self.pool]
         command += ["-c", str(self.slots), "-l", "WARNING", *options]
+        if self.pool == "asyncio":
+            command += ["-I", "benchmarks.workload_async"]
         process = subprocess.Popen(command, env=self.environment(), stdin=subprocess.DEVNULL, stdout=sys.stderr)
         try:
             yield process
@@ -84,14 +87,21 @@ def site(broker: str, pool: str, slots: int, rows: int) -> Iterator[Site]:
 
     Raises: CannotMeasure for a broker that does not exist yet.
     """
-    if broker in LATER:
-        raise CannotMeasure(f"broker {broker} cannot be measured yet: it arrives with {LATER[broker]}")
     if broker not in BROKERS:
         raise CannotMeasure(f"there is no broker {broker!r} to measure; there are {', '.join((*BROKERS, 'memory'))}")
-    with tempfile.TemporaryDirectory(prefix="opsq-bench-") as folder:
-        made = Site(Path(folder), rows, pool, slots)
+    with tempfile.TemporaryDirectory(prefix="opsq-bench-") as folder, servers_of(broker, Path(folder)) as settings:
+        made = Site(Path(folder), rows, pool, slots, settings)
         made.enter()
         yield made
+
+
+def servers_of(broker: str, folder: Path) -> AbstractContextManager[Mapping[str, str]]:
+    """Start what a broker needs for the length of the block; yields settings as environment."""
+    if broker == "amqp":
+        return brokers.rabbitmq(folder)
+    if broker == "redis":
+        return brokers.redis(folder)
+    return nullcontext({})
 
 
 def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -32,7 +32,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _with_processes(broker: str, pool: str, slots: int, tasks: int) -> dict[str, Any]:
     with site.site(broker, pool, slots, tasks) as place:
-        from benchmarks.workload import app, board, noop, noop_async
+        from benchmarks.workload import app, board, noop
+        from benchmarks.workload_async import noop_async
 
         fill(app, noop_async if pool == "asyncio" else noop, tasks)
         with place.worker() as process:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from benchmarks.board import Board
+from benchmarks.cpu import spin
 from opsq import Opsq
 
 app = Opsq("benchmarks")
@@ -20,16 +21,18 @@ def noop(row: int) -> None:
 
 
 @app.task(ignore_result=True)
-async def noop_async(row: int) -> None:
-    """The same, as a coroutine."""
-    board.mark(row)
-
-
-@app.task(ignore_result=True)
 def nap(row: int, seconds: float) -> None:
     """Sleep, holding a slot."""
     started = time.time()
     time.sleep(seconds)
+    board.ran(row, started, time.time())
+
+
+@app.task(ignore_result=True)
+def compute(row: int, turns: int) -> None:
+    """Compute, holding a slot and a processor."""
+    started = time.time()
+    spin(turns)
     board.ran(row, started, time.time())
 
 

@@ -8,6 +8,7 @@ Three questions decide the branch: whose fault is it, can it be retried, who mus
     ├─ WireError                  the peer's
     │  ├─ MalformedMessage        bytes that are not what the protocol says
     │  ├─ UntrustedContent        a content type that is not accepted
+    │  │  └─ UntrustedSignature   signed by nobody we trust, or changed since
     │  └─ NotRegistered           a task name nobody here knows
     ├─ Unavailable                the world's; retryable
     │  ├─ BrokerUnavailable
@@ -116,6 +117,15 @@ class UntrustedContent(WireError):
             f"content type {content_type!r} is not accepted here, only {', '.join(self.accepted)}; "
             "add it to accept_content if you trust everybody who can publish"
         )
+
+
+class UntrustedSignature(UntrustedContent):
+    """A signed message that nobody trusted has signed like this; the text says why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("application/data", ())
+        self.reason = reason
+        self.args = (reason,)
 
 
 class NotRegistered(WireError, KeyError):

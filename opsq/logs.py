@@ -26,7 +26,7 @@ from opsq.settings import Settings
 
 __all__ = [
     "ConsoleFormatter", "JsonFormatter", "LogConfig", "LogHandler", "bind", "bound", "config_from",
-    "get_task_logger", "pop", "push", "redirect_output", "setup",
+    "file_name", "get_task_logger", "pop", "push", "redirect_output", "setup",
 ]  # fmt: skip
 
 _CONTEXT: Final[ContextVar[Fields]] = ContextVar("opsq_log_fields", default=NO_FIELDS)
@@ -99,7 +99,7 @@ def config_from(settings: Settings, *, worker: str = "", level: str | None = Non
     return LogConfig(
         log_format=settings.log_format,
         level=level or settings.log_level,
-        path=settings.worker_logfile,
+        path=file_name(settings.worker_logfile, worker) if settings.worker_logfile else None,
         color=settings.worker_log_color,
         fmt=settings.worker_log_format,
         datefmt=settings.worker_log_datefmt,
@@ -110,6 +110,18 @@ def config_from(settings: Settings, *, worker: str = "", level: str | None = Non
         hijack_root=settings.worker_hijack_root_logger,
         worker=worker,
     )
+
+
+def file_name(pattern: str, node: str) -> str:
+    """Fill in the name of a log or pid file for ``node``: ``%n`` its name, ``%h`` all of it, ``%d`` its domain.
+
+    ``%i``, ``%I`` and ``%p`` are those of Celery's main process: all processes of a worker share one log.
+    """
+    name, _, host = node.partition("@")
+    domain = host.partition(".")[2]
+    for mark, text in (("%h", node), ("%n", name), ("%d", domain), ("%i", "0"), ("%I", ""), ("%p", node)):
+        pattern = pattern.replace(mark, text)
+    return pattern.replace("%%", "%")
 
 
 class LogHandler(logging.Handler):

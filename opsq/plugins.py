@@ -27,6 +27,8 @@ GROUPS: Final[Mapping[str, str]] = {
     "opsq.worker_steps": "bootsteps of the worker process",
     "opsq.connection_steps": "bootsteps of each worker connection",
     "opsq.monitor_steps": "bootsteps of the monitor",
+    "opsq.serializers": "ways to write values as bytes, by name",
+    "opsq.compressions": "ways to make bodies smaller, by name",
     "opsq.depth_probes": "queue depth probes, by transport name",
     "opsq.commands": "remote control commands",
     "opsq.autoscale_targets": "what the autoscaler can scale",
@@ -42,6 +44,7 @@ EXTRAS: Final[Mapping[str, str]] = {
     "msgpack": "msgpack",
     "pydantic": "pydantic",
     "redis": "redis",
+    "watchfiles": "autoreload",
     "yaml": "yaml",
     "zstandard": "zstd",
 }

@@ -37,14 +37,18 @@ def free_port() -> int:
 
 
 class RedisServer:
-    """A Redis of our own. ``stop`` and ``start`` again keep the port; nothing is written to disk."""
+    """A Redis of our own. ``stop`` and ``start`` again keep the port; nothing is written to disk.
 
-    def __init__(self, folder: Path) -> None:
+    options: more words of its command line, such as ``--appendonly yes``; they win.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
         program = shutil.which("redis-server")
         if program is None:
             missing("redis-server", "apt-get install redis-server")
         self._program = program
         self._folder = folder
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -55,6 +59,7 @@ class RedisServer:
             [
                 *(self._program, "--port", str(self.port), "--bind", "127.0.0.1"),
                 *("--save", "", "--appendonly", "no", "--dir", str(self._folder)),
+                *self._options,
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -83,9 +88,9 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[RedisServer]:
+def redis_server(folder: Path, *options: str) -> Iterator[RedisServer]:
     """A running Redis for the block."""
-    server = RedisServer(folder)
+    server = RedisServer(folder, *options)
     server.start()
     try:
         yield server

@@ -304,6 +304,11 @@ def open_connection(settings: Settings, *, purpose: Literal["read", "write"]) ->
         options.setdefault("synchronous", settings.broker_sqlite_synchronous)
         options.setdefault("poll_interval_s", settings.broker_sqlite_poll_interval)
         options.setdefault("lease_seconds", settings.lease_seconds)
+    elif urls[0].startswith(("redis", "sentinel")):
+        options.setdefault("lease_seconds", settings.lease_seconds)
+    if urls[0].startswith(("amqp:", "amqps:", "pyamqp:")):
+        options.setdefault("delay_after_s", settings.broker_native_delayed_delivery_after)
+        options.setdefault("delay_queue_type", settings.broker_native_delayed_delivery_queue_type)
     failover: Any = settings.broker_failover_strategy
     return BrokerConnection(
         urls,
@@ -311,7 +316,8 @@ def open_connection(settings: Settings, *, purpose: Literal["read", "write"]) ->
         connect_timeout_s=settings.broker_connection_timeout,
         failover=failover,
         use_ssl=settings.broker_use_ssl,
-        heartbeat_s=settings.broker_heartbeat,
+        # Nobody reads a publisher's connection between calls, so nobody would answer heartbeats there.
+        heartbeat_s=settings.broker_heartbeat if purpose == "read" else None,
         login_method=settings.broker_login_method,
     )
 

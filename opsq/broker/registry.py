@@ -44,6 +44,16 @@ class BrokerInfo(Struct, frozen=True, kw_only=True):
     features: Features = Features()
 
 
+_RABBITMQ = Features(
+    priorities=True,
+    message_ttl=True,
+    queue_expiry=True,
+    head_requeue=True,
+    keeps_unsettled=True,
+    cross_process=True,
+)
+# priorities: 0 is served first there, so a higher one is not; neither messages nor queues expire.
+_REDIS = Features(head_requeue=True, counts_deliveries=True, keeps_unsettled=True, cross_process=True)
 BROKERS: Mapping[str, BrokerInfo] = {
     "sqlite": BrokerInfo(
         name="sqlite",
@@ -60,8 +70,13 @@ BROKERS: Mapping[str, BrokerInfo] = {
         ),
     ),
     "memory": BrokerInfo(name="memory"),
+    "redis": BrokerInfo(name="redis", transport="opsq.broker.redis.transport:Transport", features=_REDIS),
+    "sentinel": BrokerInfo(name="sentinel", transport="opsq.broker.redis.transport:SentinelTransport", features=_REDIS),
+    "amqp": BrokerInfo(name="amqp", transport="opsq.broker.amqp.transport:Transport", features=_RABBITMQ),
+    "amqps": BrokerInfo(name="amqps", transport="opsq.broker.amqp.transport:TlsTransport", features=_RABBITMQ),
 }
 """Brokers by URL scheme."""
+_ALIASES: Mapping[str, str] = {"pyamqp": "amqp", "rediss": "redis"}
 
 PLUGIN_GROUP = "opsq.brokers"
 
@@ -79,7 +94,7 @@ def find_broker(url: str) -> BrokerInfo:
         )
     # sqla+postgresql://: kombu takes the part before the plus as its own.
     scheme = scheme.partition("+")[0]
-    known = BROKERS.get(scheme)
+    known = BROKERS.get(_ALIASES.get(scheme, scheme))
     if known is not None:
         return known
     if scheme in TRANSPORT_ALIASES:

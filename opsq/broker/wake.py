@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+
+
+def sockets_give_way() -> bool:
+    """Whether a greenlet library has patched sockets: flags and time-outs of the kernel's then mean nothing."""
+    return socket.socket.__module__ != "socket"
+
+
+def take_ready(sock: socket.socket, size: int) -> bytes:
+    """Read up to ``size`` bytes that are there already. Raises: BlockingIOError when there are none."""
+    if not sockets_give_way():
+        return sock.recv(size, socket.MSG_DONTWAIT)
+    before = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        return sock.recv(size)
+    finally:
+        sock.settimeout(before)
 
 
 def readable(descriptors: Iterable[int], timeout_s: float) -> set[int]:

@@ -27,7 +27,11 @@ COMMANDS = {
     "monitor": ("opsq.cli.monitor:monitor", "Watch a cluster: page, metrics and history."),
     "call": ("opsq.cli.call:call", "Send a task by name."),
     "result": ("opsq.cli.result:result", "Show the result of a task."),
+    "status": ("opsq.cli.inspect:status", "List the workers that answer."),
+    "inspect": ("opsq.cli.inspect:inspect", "Ask workers how they are."),
+    "control": ("opsq.cli.control:control", "Have workers do something."),
     "purge": ("opsq.cli.purge:purge", "Delete all waiting messages of queues."),
+    "quarantine": ("opsq.cli.quarantine:quarantine", "Messages that were set aside: list, show, release, drop."),
     "config": ("opsq.cli.config:config", "Show and check the configuration."),
     "report": ("opsq.cli.report:report", "Print what a bug report needs."),
 }

@@ -13,6 +13,7 @@ from typing import Final
 
 import click
 
+from opsq.cli.control_page import control_page
 from opsq.cli.main import COMMANDS, cli
 from opsq.cli.settings_page import manual_page
 from opsq.errors import ExitCode
@@ -81,6 +82,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "cli.md": cli_page,
     "events.md": events_page,
     "metrics.md": metrics_page,
+    "control.md": control_page,
 }
 
 

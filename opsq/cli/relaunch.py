@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from opsq import plugins
@@ -25,7 +26,9 @@ def patch_for(pool: object, state: CliState) -> None:
     library = str(pool)
     if library not in LIBRARIES or patched_by() is not None or state.started_in is None:
         return
-    plugins.require(library, f"the {library} pool")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # eventlet's authors advise against it, in four lines
+        plugins.require(library, f"the {library} pool")
     os.chdir(state.started_in)  # --workdir is among the words, and would be taken from where it leads
     sys.stdout.flush()
     sys.stderr.flush()

@@ -16,6 +16,7 @@ from opsq.cli.supervisor import Child, Supervisor
 EXAMPLES = """\b
 Examples:
   opsq up -A shop.tasks               page on http://127.0.0.1:5555
+  opsq up -A shop.tasks --autoreload  new tasks run what you have just saved
   opsq up -A shop.tasks -P threads -c 20 --port 8080
 """
 # How long running tasks may take to end after Ctrl-C, unless worker_shutdown_timeout says otherwise.
@@ -29,6 +30,7 @@ COLOURS = {"worker": "blue", "monitor": "cyan"}
 @setting_flag("worker_concurrency", "-c", "--concurrency", metavar="SLOTS")
 @setting_flag("web_host", "--host", metavar="ADDRESS")
 @setting_flag("web_port", "--port", metavar="PORT")
+@setting_flag("worker_autoreload", "--autoreload/--no-autoreload", default=None)
 @setting_flag("log_level", "-l", "--loglevel", metavar="LEVEL")
 @pass_state
 def up(state: CliState) -> int:

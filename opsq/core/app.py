@@ -35,6 +35,7 @@ from opsq.core.result_set import GroupResult as GroupHandle
 from opsq.core.result_set import ResultSet as HandleSet
 from opsq.core.result_set import result_from_ref
 from opsq.core.result_store import ResultStore
+from opsq.core.security import Signing, setup_security
 from opsq.core.signature import Signature, signature
 from opsq.core.task import Task as BaseTask
 from opsq.core.wiring import Wiring
@@ -65,6 +66,9 @@ class Opsq:
     Raises: UsageError for a keyword that is no setting.
     Thread: any.
     """
+
+    signing: Signing | None = None
+    setup_security = setup_security
 
     def __init__(
         self,
@@ -162,7 +166,7 @@ class Opsq:
     @property
     def control(self) -> Any:
         """The client of remote control."""
-        raise UsageError("remote control is not part of this version of opsq yet")
+        return self._wired().control
 
     @property
     def oid(self) -> str:
@@ -178,8 +182,7 @@ class Opsq:
 
     def finalize(self, auto: bool = False) -> None:
         """Fix the settings and make every task ready. Twice does no harm. Raises: ConfigError with every fault."""
-        if self._wiring is None:
-            self._wired()
+        self._wired()
 
     def close(self) -> None:
         """Close connections; shared tasks no longer mean this app. Twice does no harm."""

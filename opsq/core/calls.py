@@ -25,6 +25,7 @@ from opsq.core.routing import Destination, Router
 from opsq.core.times import Due, due
 from opsq.errors import UsageError
 from opsq.settings import Settings
+from opsq.wire.content import DEFAULT_REGISTRY, ContentRegistry
 from opsq.wire.event import encode_event, encode_events
 from opsq.wire.saferepr import saferepr
 from opsq.wire.task import NO_EMBED, Embed, TaskBody, TaskHeaders, encode_body, headers_to_wire
@@ -56,9 +57,16 @@ class Caller:
     """Builds the messages of one app's calls. Thread: any; pure but for ids and the clock."""
 
     def __init__(
-        self, settings: Settings, router: Router, origin: Origin, clock: Clock, lamport: LamportClock | None = None
+        self,
+        settings: Settings,
+        router: Router,
+        origin: Origin,
+        clock: Clock,
+        lamport: LamportClock | None = None,
+        serializers: ContentRegistry = DEFAULT_REGISTRY,
     ) -> None:
         self.router = router
+        self.serializers = serializers
         self._settings = settings
         self._origin = origin
         self._clock = clock
@@ -97,7 +105,10 @@ class Caller:
         id = option("task_id") or new_id()
         body = TaskBody(args, kwargs, _embed(options))
         data, content_type, encoding, compression = encode_body(
-            body, option("serializer") or self._settings.task_serializer, option("compression") or self._compression
+            body,
+            option("serializer") or self._settings.task_serializer,
+            option("compression") or self._compression,
+            self.serializers,
         )
         headers = TaskHeaders(
             id=id,

@@ -263,9 +263,18 @@ class AsyncResult(Generic[R]):
             node = node._parent
         self.backend.forget(ids)
 
-    def revoke(self, terminate: bool = False, signal: str | None = None, **options: Any) -> Any:
-        """Ask all workers not to run it."""
-        return self.app.control.revoke(self.id, terminate=terminate, signal=signal or "SIGTERM", **options)
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Ask all workers not to run it; with ``wait``, return their answers. connection: not needed."""
+        return self.app.control.revoke(
+            self.id, terminate=terminate, signal=signal or "SIGTERM", reply=wait, timeout=timeout or 1.0
+        )
 
     def as_tuple(self) -> tuple[Any, Any]:
         """The handle as plain data, ``((id, parent), None)``, for ``result_from_tuple``."""

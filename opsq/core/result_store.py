@@ -13,9 +13,9 @@ from msgspec import structs
 from opsq.core.backends.base import Backend, Subscription
 from opsq.core.backends.disabled import DisabledBackend
 from opsq.core.request import Context
-from opsq.errors import BackendUnavailable, MalformedMessage, UntrustedContent
+from opsq.errors import BackendUnavailable, MalformedMessage, UntrustedContent, UsageError
 from opsq.settings import Settings
-from opsq.wire.content import DEFAULT_REGISTRY, Limits, accept_set, dumps
+from opsq.wire.content import DEFAULT_REGISTRY, ContentRegistry, Limits, accept_set, dumps
 from opsq.wire.result import (
     ResultMeta,
     ResultRef,
@@ -28,6 +28,7 @@ from opsq.wire.result import (
     ref_to_wire,
 )
 from opsq.wire.result import pack as pack_result
+from opsq.wire.saferepr import saferepr
 from opsq.wire.states import EXCEPTION_STATES, FAILURE, PENDING, READY_STATES
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,16 @@ class ResultStore:
     Thread: any; usable in a forked child.
     """
 
-    def __init__(self, backend: Backend, settings: Settings) -> None:
+    def __init__(self, backend: Backend, settings: Settings, serializers: ContentRegistry = DEFAULT_REGISTRY) -> None:
         self.backend = backend
         self.enabled = not isinstance(backend, DisabledBackend)
         self.unreadable = 0
         self._settings = settings
         self._serializer = settings.result_serializer
         self._compression = settings.result_compression
-        self._accept = accept_set(settings.result_accept_content or settings.accept_content) | {
-            DEFAULT_REGISTRY.find(self._serializer).mime
+        self._serializers = serializers
+        self._accept = accept_set(settings.result_accept_content or settings.accept_content, serializers) | {
+            serializers.find(self._serializer).mime
         }
         self._limits = Limits(
             max_bytes=settings.message_max_bytes,
@@ -69,8 +71,8 @@ class ResultStore:
         if not self.enabled:
             return False
         if isinstance(meta.result, BaseException) and meta.status in EXCEPTION_STATES:
-            meta = structs.replace(meta, result=exception_to_wire(meta.result, self._serializer))
-        payload = encode_result(meta, self._serializer, self._compression)
+            meta = structs.replace(meta, result=exception_to_wire(meta.result, self._serializer, self._serializers))
+        payload = self._encoded(meta)
         ttl_s = self._failure_ttl_s if meta.status == FAILURE else self._ttl_s
         return self._steadily(lambda: self.backend.put("task", meta.task_id, payload, state=meta.status, ttl_s=ttl_s))
 
@@ -86,6 +88,15 @@ class ResultStore:
                 date_done=more.get("date_done") if state in READY_STATES else None,
                 group_id=request.group,
                 parent_id=request.parent_id,
+                extended=self._settings.result_extended,
+                name=request.task,
+                args=request.args,
+                kwargs=request.kwargs,
+                worker=request.hostname,
+                retries=request.retries,
+                queue=(request.delivery_info or {}).get("routing_key"),
+                stamped_headers=request.stamped_headers,
+                stamps=dict(request.stamps or {}),
             )
         )
 
@@ -120,8 +131,8 @@ class ResultStore:
 
     def save_group(self, group: ResultRef) -> None:
         """Store the members of a group under its id."""
-        data, _mime, _encoding = dumps({"result": ref_to_wire(group)}, self._serializer)
-        payload = pack_result(data, self._compression)
+        data, _mime, _encoding = dumps({"result": ref_to_wire(group)}, self._serializer, self._serializers)
+        payload = pack_result(data, self._compression, self._serializers)
         self._steadily(lambda: self.backend.put("group", group.id, payload, state="", ttl_s=self._ttl_s))
 
     def load_group(self, group_id: str) -> ResultRef | None:
@@ -129,7 +140,9 @@ class ResultStore:
         payload = self._steadily(lambda: self.backend.get("group", group_id))
         if payload is None:
             return None
-        document: Any = decode_document(payload, self._serializer, accept=self._accept, limits=self._limits)
+        document: Any = decode_document(
+            payload, self._serializer, accept=self._accept, limits=self._limits, registry=self._serializers
+        )
         return parse_ref(document.get("result") if isinstance(document, dict) else document, self._limits)
 
     def forget_group(self, group_id: str) -> None:
@@ -144,9 +157,21 @@ class ResultStore:
         """Let go of connections; later use opens them again."""
         self.backend.close()
 
+    def _encoded(self, meta: ResultMeta) -> bytes:
+        try:
+            return encode_result(meta, self._serializer, self._compression, self._serializers)
+        except UsageError:
+            if not meta.extended:
+                raise
+            # The message may have come by a serializer that can write more; arguments must not cost the result.
+            meta = structs.replace(meta, args=saferepr(meta.args), kwargs=saferepr(meta.kwargs))
+            return encode_result(meta, self._serializer, self._compression, self._serializers)
+
     def _decoded(self, id: str, payload: bytes) -> ResultMeta:
         try:
-            return decode_result(payload, self._serializer, accept=self._accept, limits=self._limits)
+            return decode_result(
+                payload, self._serializer, accept=self._accept, limits=self._limits, registry=self._serializers
+            )
         except (MalformedMessage, UntrustedContent) as error:
             # As Celery: what cannot be read counts as not there, or one bad value would stop every waiter.
             self.unreadable += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opsq.broker.message import OutMessage
 from opsq.broker.retry import NO_RETRY, RetryPolicy, retry_policy
+from opsq.core.backends.registry import scheme_of
 from opsq.core.call_options import check_task_id
 from opsq.core.calls import Built
 from opsq.core.canvas import Planner
@@ -32,6 +33,7 @@ class Sender:
     def __init__(self, app: Opsq, settings: Settings) -> None:
         self._app = app
         self._inherit_priority = settings.task_inherit_parent_priority
+        self._results_are_messages = scheme_of(settings.resolved_result_backend() or "") == "rpc"
 
     def send(
         self,
@@ -134,11 +136,20 @@ class Sender:
         if before_task_publish.receivers:
             for built in calls:
                 _signal_before(built, options)
+        if self._results_are_messages and calling_request() is None:
+            self._expect_results(calls)
         publisher = options.get("publisher") or self._app.publisher
         publisher.publish_many(messages, deadline_s=_deadline_s(options), retry=_policy(options))
         if after_task_publish.receivers or task_sent.receivers:
             for built in calls:
                 _signal_after(built)
+
+    def _expect_results(self, calls: list[Built]) -> None:
+        """Open this thread's queue for results before anybody can answer."""
+        backend: Any = self._app.backend.backend
+        for built in calls:
+            if not built.message.headers["ignore_result"]:
+                backend.expect(built.message.properties["reply_to"])
 
     def _descend(self, request: Context, options: dict[str, Any]) -> None:
         """Make the call a child of the running task."""

@@ -15,19 +15,24 @@ from typing import TYPE_CHECKING, Any
 from opsq import plugins
 from opsq.broker.retry import NO_RETRY, retry_policy
 from opsq.clock import Clock, LamportClock
+from opsq.control.addresses import addresses_of
 from opsq.core.backends.registry import open_backend
 from opsq.core.calls import Caller
+from opsq.core.content_types import with_added
 from opsq.core.origin import Origin
 from opsq.core.queues import Queues
 from opsq.core.result_store import ResultStore
 from opsq.core.routing import Router
+from opsq.core.security import content_registry
 from opsq.core.sending import Sender
 from opsq.errors import ConfigError
 from opsq.settings import Settings
+from opsq.wire.content import accept_set
 
 if TYPE_CHECKING:
     from opsq.broker.connection import BrokerConnection
     from opsq.broker.publisher import Publisher
+    from opsq.control.client import Control
     from opsq.core.app import Opsq
 
 
@@ -44,9 +49,10 @@ class Wiring:
                 "remove task_protocol (messages of protocol 1 are still received)"
             )
         self.settings = settings
+        self.serializers = with_added(settings, content_registry(settings, app.signing, clock.now))
         self.queues = Queues(settings)
         self.router = Router(settings.task_routes, self.queues, partial(plugins.resolve, origin="task_routes"))
-        self.caller = Caller(settings, self.router, origin, clock, LamportClock())
+        self.caller = Caller(settings, self.router, origin, clock, LamportClock(), self.serializers)
         self.sender = Sender(app, settings)
         self._lock = threading.RLock()
 
@@ -55,7 +61,7 @@ class Wiring:
         """The result store; connects at first use."""
         with self._lock:
             settings = self.settings
-            return ResultStore(open_backend(settings.resolved_result_backend(), settings), settings)
+            return ResultStore(open_backend(settings.resolved_result_backend(), settings), settings, self.serializers)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -73,6 +79,24 @@ class Wiring:
                 max_bytes=settings.message_max_bytes,
             )
             return publisher
+
+    @cached_property
+    def control(self) -> Control:
+        """The client of remote control."""
+        mailer: Any = plugins.resolve("opsq.control.mailer:Mailer")
+        make: Any = plugins.resolve("opsq.control.client:Control")
+        settings = self.settings
+        control: Control = make(
+            mailer(
+                partial(self.connection, "read"),
+                lambda message: self.publisher.publish(message),
+                addresses_of(settings),
+                serializer=settings.task_serializer,
+                accept=accept_set(settings.accept_content),
+            ),
+            lambda: sum(self.purge(queue.name) for queue in self.queues.declared),
+        )
+        return control
 
     def connection(self, purpose: str) -> BrokerConnection:
         """A new connection, not yet connected. purpose: ``read`` or ``write``."""

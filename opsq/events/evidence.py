@@ -296,23 +296,65 @@ def moment(mark: Mark) -> tuple[float, int, str]:
 def numbered(evidence: Evidence) -> list[tuple[int, Mark]]:
     """Every mark with the attempt it belongs to, counted from 1.
 
-    Celery names the attempt only when a message is sent or received. A mark that does not say belongs to the
-    attempt last named on its own host (one host's clock orders its own events), else to as many attempts as
-    retries were announced before it.
+    Celery names the attempt only when a message is sent or received. A mark that does not say is matched on its
+    own host (one host's clock orders its own events), else it belongs to as many attempts as retries were
+    announced before it.
     """
     marks = evidence.marks
     if all(mark[4] < 2 and mark[0] != RETRIED for mark in marks):
         return [(1, mark) for mark in marks]
     ordered = sorted((mark for mark in marks if mark[0] != SENT), key=lambda mark: (*moment(mark), mark[0]))
-    current: dict[str, int] = {}
+    hosts: dict[str, _Host] = {}
     retried = 0
     result = [(mark[4] or 1, mark) for mark in marks if mark[0] == SENT]
     for mark in ordered:
-        number = mark[4] or current.get(mark[3]) or retried + 1
+        host = hosts.setdefault(mark[3], _Host())
+        number = mark[4] or host.attempt_of(mark) or retried + 1
         retried += mark[0] == RETRIED
-        current[mark[3]] = number + (mark[0] == RETRIED)
+        host.note(number, mark)
         result.append((number, mark))
     return result
+
+
+class _Host:
+    """The attempts that one host took, began and ended, as far as its marks have been read in order.
+
+    A start is of the first attempt taken and not begun, an end of the first begun and not ended: a worker of
+    Celery takes the retry before it announces that the try before it ended.
+    """
+
+    __slots__ = ("begun", "ended", "latest", "taken")
+
+    def __init__(self) -> None:
+        self.taken: set[int] = set()
+        self.begun: set[int] = set()
+        self.ended: set[int] = set()
+        self.latest = 0
+
+    def attempt_of(self, mark: Mark) -> int:
+        """The attempt that ``mark``, which names none, must be of; 0 when nothing is known here."""
+        waiting: set[int] = set()
+        if mark[0] == STARTED:
+            waiting = self.taken - self.begun - self.ended
+        elif _ends(mark):
+            waiting = self.begun - self.ended or self.taken - self.ended
+        return min(waiting, default=self.latest)
+
+    def note(self, number: int, mark: Mark) -> None:
+        """Take a mark of attempt ``number`` in."""
+        if mark[0] == RECEIVED:
+            self.taken.add(number)
+            self.begun.discard(number)  # delivered again: what comes now is of another run of it
+            self.ended.discard(number)
+        elif mark[0] == STARTED:
+            self.begun.add(number)
+        elif _ends(mark):
+            self.ended.add(number)
+        self.latest = max(self.latest, number + (mark[0] == RETRIED))
+
+
+def _ends(mark: Mark) -> bool:
+    return mark[0] == RETRIED or is_final(mark)
 
 
 def registers(evidence: Evidence) -> Fields:

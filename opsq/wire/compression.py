@@ -9,7 +9,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -120,47 +120,47 @@ COMPRESSORS: tuple[Compressor, ...] = (
 )
 
 
-def _by_name() -> Mapping[str, Compressor]:
-    table = {name: engine for engine in COMPRESSORS for name in (*engine.names, engine.mime)}
-    return MappingProxyType(table)
+def by_name(compressors: Iterable[Compressor]) -> Mapping[str, Compressor]:
+    """A table of compressions by name and by MIME type; a later one replaces an earlier one."""
+    return MappingProxyType({name: engine for engine in compressors for name in (*engine.names, engine.mime)})
 
 
-_BY_NAME = _by_name()
+COMPRESSIONS: Mapping[str, Compressor] = by_name(COMPRESSORS)
+"""The compressions that opsq ships, by name and MIME type."""
 
 
-def find_compressor(name: str) -> Compressor:
+def find_compressor(name: str, table: Mapping[str, Compressor] = COMPRESSIONS) -> Compressor:
     """Look up a compression by name or MIME type.
 
     Raises: ConfigError when it is unknown or its library is not installed.
     """
-    engine = _BY_NAME.get(name)
+    engine = table.get(name)
     if engine is None:
-        raise ConfigError(f"unknown compression {name!r}, expected one of {', '.join(sorted(_names()))}")
+        names = sorted({name for each in table.values() for name in each.names})
+        raise ConfigError(f"unknown compression {name!r}, expected one of {', '.join(names)}")
     if not engine.available:
         raise ConfigError(f'compression {name!r} needs a library to be installed: pip install "opsq[{engine.extra}]"')
     return engine
 
 
-def _names() -> list[str]:
-    return [name for engine in COMPRESSORS for name in engine.names]
-
-
-def compress(data: bytes, name: str) -> tuple[bytes, str]:
+def compress(data: bytes, name: str, table: Mapping[str, Compressor] = COMPRESSIONS) -> tuple[bytes, str]:
     """Compress ``data``; returns it with the MIME type for the header ``compression``.
 
     Raises: ConfigError for a compression that is unknown or not installed.
     """
-    engine = find_compressor(name)
+    engine = find_compressor(name, table)
     return engine.shrink(data), engine.mime
 
 
-def decompress(data: bytes, mime: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def decompress(
+    data: bytes, mime: str, limits: Limits = DEFAULT_LIMITS, table: Mapping[str, Compressor] = COMPRESSIONS
+) -> bytes:
     """Undo ``compress``, never producing more than ``limits.max_decompressed_bytes``.
 
     Raises: MalformedMessage.
     """
     try:
-        engine = find_compressor(mime)
+        engine = find_compressor(mime, table)
     except ConfigError as error:
         raise MalformedMessage(str(error)) from None
     limit_bytes = limits.max_decompressed_bytes

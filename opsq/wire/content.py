@@ -6,16 +6,19 @@ A ``ContentRegistry`` is a value: to add a serializer or a JSON type, make one a
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from opsq import errors
 from opsq.errors import ConfigError, MalformedMessage, UntrustedContent, UsageError
 from opsq.wire import yamlsafe
-from opsq.wire.compression import compress, decompress
+from opsq.wire.compression import COMPRESSIONS, Compressor, by_name, compress, decompress
 from opsq.wire.jsonext import EXTRA_TYPES, Reader, dumps_json, loads_json
 from opsq.wire.limits import DEFAULT_LIMITS, Limits, check_shape, check_size
 
@@ -41,6 +44,7 @@ __all__ = [
 JSON_MIME = "application/json"
 JSON_ONLY = frozenset({JSON_MIME})
 _PICKLE_PROTOCOL = 4
+_CELERYS_ERRORS = frozenset({"celery.exceptions", "billiard.exceptions"})
 _MSGPACK_MISSING = "serializer 'msgpack' needs a library to be installed: pip install \"opsq[msgpack]\""
 # A short list: Python knows text encodings that take quadratic time, and peers choose the name.
 _TEXT_ENCODINGS = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "iso-8859-1", "windows-1252"})
@@ -69,9 +73,17 @@ def _write_pickle(value: object) -> bytes:
         raise UsageError(f"cannot be pickled: {error}") from error
 
 
+class _Unpickler(pickle.Unpickler):
+    """Reads Celery's own errors as ours of the same name: who has opsq need not have Celery."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        ours = vars(errors).get(name) if module in _CELERYS_ERRORS else None
+        return ours if isinstance(ours, type) else super().find_class(module, name)
+
+
 def _read_pickle(data: bytes, _limits: Limits) -> object:
     try:
-        return pickle.loads(data)
+        return _Unpickler(io.BytesIO(data)).load()
     except Exception as error:  # noqa: BLE001  # boundary: unpickling runs code of the peer's choice
         raise MalformedMessage(f"expected a pickle: {type(error).__name__}: {str(error)[:200]}") from None
 
@@ -117,11 +129,27 @@ MSGPACK = Serializer(
 )
 
 
+def _cannot_sign(*_: object) -> bytes:
+    raise ConfigError(AUTH.missing)
+
+
+AUTH = Serializer(
+    "auth",
+    "application/data",
+    "utf-8",
+    _cannot_sign,
+    _cannot_sign,
+    "serializer 'auth' signs messages, which needs keys: call app.setup_security() before the app is used",
+)
+"""Holds the name until ``wire/auth.py`` makes the real one."""
+
+
 class ContentRegistry(Struct, frozen=True):
-    """Which serializers exist; a value, never changed in place. Thread: any."""
+    """Which serializers and compressions exist; a value, never changed in place. Thread: any."""
 
     by_name: Mapping[str, Serializer]
     by_mime: Mapping[str, Serializer]
+    compressions: Mapping[str, Compressor] = COMPRESSIONS
 
     @classmethod
     def of(cls, serializers: Iterable[Serializer]) -> ContentRegistry:
@@ -134,7 +162,13 @@ class ContentRegistry(Struct, frozen=True):
 
     def plus(self, *serializers: Serializer) -> ContentRegistry:
         """Return a registry that knows these as well."""
-        return ContentRegistry.of([*self.by_name.values(), *serializers])
+        return structs.replace(
+            ContentRegistry.of([*self.by_name.values(), *serializers]), compressions=self.compressions
+        )
+
+    def compressing(self, *compressors: Compressor) -> ContentRegistry:
+        """Return a registry that knows these compressions as well."""
+        return structs.replace(self, compressions=by_name([*self.compressions.values(), *compressors]))
 
     def find(self, name: str) -> Serializer:
         """Look up by name or MIME type. Raises: ConfigError when unknown or not installed."""
@@ -146,7 +180,7 @@ class ContentRegistry(Struct, frozen=True):
         return found
 
 
-DEFAULT_REGISTRY = ContentRegistry.of([JSON, PICKLE, YAML, MSGPACK])
+DEFAULT_REGISTRY = ContentRegistry.of([JSON, PICKLE, YAML, MSGPACK, AUTH])
 
 
 def json_with(extra_types: Mapping[str, Reader]) -> Serializer:

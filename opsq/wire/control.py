@@ -87,9 +87,10 @@ def parse_request(
     *,
     accept: frozenset[str] = JSON_ONLY,
     limits: Limits = DEFAULT_LIMITS,
+    registry: ContentRegistry = DEFAULT_REGISTRY,
 ) -> Request:
     """Read a request. Raises: MalformedMessage, UntrustedContent, and nothing else."""
-    body = loads(data, content_type, content_encoding, accept=accept, limits=limits)
+    body = loads(data, content_type, content_encoding, accept=accept, limits=limits, registry=registry)
     if not isinstance(body, dict):
         raise MalformedMessage(f"a request must be an object, got {type(body).__name__}")
     method = _text(body, "method")
@@ -127,9 +128,10 @@ def parse_reply(
     *,
     accept: frozenset[str] = JSON_ONLY,
     limits: Limits = DEFAULT_LIMITS,
+    registry: ContentRegistry = DEFAULT_REGISTRY,
 ) -> Reply:
     """Read one worker's reply. Raises: MalformedMessage, UntrustedContent, and nothing else."""
-    body = loads(data, content_type, content_encoding, accept=accept, limits=limits)
+    body = loads(data, content_type, content_encoding, accept=accept, limits=limits, registry=registry)
     if not isinstance(body, dict) or len(body) != 1:
         raise MalformedMessage("a reply must be an object with one key, the node name")
     ((hostname, value),) = body.items()

@@ -183,9 +183,16 @@ _ALL = (
     ),
     Kind(
         "task-rejected",
-        "A task refused its delivery.",
-        (_UUID, Field("requeue", FLAG, "The message went back to the queue.", nullable=True), *_ENDING),
+        "A task refused its delivery, or its process died, or the worker set the message aside.",
+        (
+            _UUID,
+            Field("requeue", FLAG, "The message went back to the queue.", nullable=True),
+            _ours("quarantined", TEXT, "Why it was set aside: poison, malformed, untrusted, unknown."),
+            _ours("exception", TEXT, "Repr of the exception."),
+            *_ENDING,
+        ),
     ),
+    Kind("task-ignored", "A task asked that its end be ignored.", (_UUID, *_ENDING), origin="opsq"),
     Kind("task-cancelled", "A task was cancelled because the connection was lost.", (_UUID, *_ENDING)),
     Kind(
         "worker-elect",

@@ -41,6 +41,13 @@ def decode_protocol1(
     """
     compression: Any = raw_headers.get("compression")
     document = load_document(data, content_type, content_encoding, compression, accept=accept, limits=limits)
+    return read_protocol1(document, raw_headers, properties)
+
+
+def read_protocol1(
+    document: object, raw_headers: Mapping[str, object], properties: Mapping[str, object]
+) -> tuple[TaskHeaders, TaskBody]:
+    """The same of a body that is decoded already. Raises: MalformedMessage."""
     if not isinstance(document, dict) or "task" not in document:
         raise MalformedMessage("unknown message: neither a header nor the body names a task")
     body = body_of_object(document)

@@ -102,18 +102,18 @@ def encode_result(
     Raises: UsageError for a result the serializer cannot write, ConfigError for unknown names.
     """
     data, _type, _encoding = dumps(result_to_wire(meta), serializer, registry)
-    return pack(data, compression)
+    return pack(data, compression, registry)
 
 
-def pack(data: bytes, compression: str | None) -> bytes:
+def pack(data: bytes, compression: str | None, registry: ContentRegistry = DEFAULT_REGISTRY) -> bytes:
     """Compress a serialised document behind the prefix that says so; unchanged without compression."""
     if compression is None:
         return data
-    small, mime = compress(data, compression)
+    small, mime = compress(data, compression, registry.compressions)
     return b"".join((COMPRESSED_PREFIX, mime.encode("ascii"), b"\0", small))
 
 
-def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS, registry: ContentRegistry = DEFAULT_REGISTRY) -> bytes:
     """Undo ``pack``, led by the prefix alone. Raises: MalformedMessage."""
     check_size(len(data), limits)
     if not data.startswith(COMPRESSED_PREFIX):
@@ -122,7 +122,8 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> bytes:
     end = data.find(b"\0", start, start + _MIME_MAX_BYTES)
     if end < 0:
         raise MalformedMessage("compressed result does not name its compression")
-    return decompress(data[end + 1 :], data[start:end].decode("ascii", "replace"), limits)
+    mime = data[start:end].decode("ascii", "replace")
+    return decompress(data[end + 1 :], mime, limits, registry.compressions)
 
 
 def decode_document(
@@ -139,7 +140,7 @@ def decode_document(
     """
     engine = registry.find(serializer)
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else bytes(data)
-    plain = unpack(raw, limits)
+    plain = unpack(raw, limits, registry)
     accepted = frozenset({engine.mime}) if accept is None else accept
     if plain is not raw:
         limits = Limits(

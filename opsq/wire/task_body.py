@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from opsq.errors import MalformedMessage
 from opsq.wire.compression import compress, decompress
-from opsq.wire.content import DEFAULT_REGISTRY, JSON_MIME, ContentRegistry, dumps, loads
+from opsq.wire.content import DEFAULT_REGISTRY, JSON, JSON_MIME, ContentRegistry, dumps, loads
 from opsq.wire.limits import DEFAULT_LIMITS, Limits, check_size
 
 Signatures = list[dict[str, Any]] | None
@@ -64,7 +64,7 @@ def encode_body(
     data, content_type, content_encoding = dumps(plain, serializer, registry)
     if compression is None:
         return data, content_type, content_encoding, None
-    data, mime = compress(data, compression)
+    data, mime = compress(data, compression, registry.compressions)
     return data, content_type, content_encoding, mime
 
 
@@ -82,7 +82,8 @@ def decode_body(
 
     Raises: MalformedMessage, UntrustedContent, and nothing else.
     """
-    if compression is None and content_type == JSON_MIME and content_type in accept and registry is DEFAULT_REGISTRY:
+    usual_json = registry is DEFAULT_REGISTRY or registry.by_mime.get(JSON_MIME) is JSON
+    if compression is None and content_type == JSON_MIME and content_type in accept and usual_json:
         usual = decode_usual_body(data, limits)
         if usual is not None:
             return usual
@@ -117,18 +118,18 @@ def load_document(
 ) -> object:
     """Decompress when the header says so, then decode. Raises: MalformedMessage, UntrustedContent."""
     if compression:
-        data = _inflate(data, compression, limits)
+        data = _inflate(data, compression, limits, registry)
         limits = msgspec.structs.replace(limits, max_bytes=limits.max_decompressed_bytes)
     return loads(data, content_type, content_encoding, accept=accept, limits=limits, registry=registry)
 
 
-def _inflate(data: bytes | str | memoryview, compression: object, limits: Limits) -> bytes:
+def _inflate(data: bytes | str | memoryview, compression: object, limits: Limits, registry: ContentRegistry) -> bytes:
     if not isinstance(compression, str):
         raise MalformedMessage("header 'compression' must be text", "$headers.compression")
     if isinstance(data, str):
         raise MalformedMessage("a compressed body must be bytes, got text")
     check_size(len(data), limits)
-    return decompress(bytes(data), compression, limits)
+    return decompress(bytes(data), compression, limits, registry.compressions)
 
 
 def body_of_array(document: object) -> TaskBody:

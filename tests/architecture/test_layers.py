@@ -54,6 +54,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("web",),
     "uvicorn": ("web", "roots"),
     "click": ("roots",),
+    "gevent": ("pools", "roots"),
+    "eventlet": ("pools", "roots"),
+    "cryptography": ("client",),
     "rich": ("roots",),
 }
 

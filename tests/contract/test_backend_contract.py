@@ -23,6 +23,7 @@ MATRIX = {
     "opsq.core.backends.sqlite:open_sqlite": "TestSqlite",
     "opsq.core.backends.redis:open_redis": "TestRedis",
     "opsq.core.backends.memory:open_memory": "TestMemory",
+    "opsq.core.backends.rpc:open_rpc": "",  # messages to one process, no store; see tests/unit/core/test_rpc_results.py
     "opsq.core.backends.disabled:open_disabled": "",  # keeps nothing; see tests/unit/core/test_result_store.py
 }
 

@@ -12,16 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from uuid import uuid4
 
 import pytest
 
 from opsq.broker.connection import BrokerConnection
 from opsq.broker.publisher import Publisher
 from opsq.broker.registry import BROKERS
-from opsq.broker.topology import QueueSpec, queue_named
-from opsq.testing.broker_reader import Reader, message
+from opsq.broker.topology import QueueSpec, event_exchange, event_queue, queue_named
+from opsq.errors import BrokerUnavailable
+from opsq.testing.broker_reader import Reader, message, unique
 from opsq.testing.contract_broker import BrokerContract
+from tests.rabbitmq import RabbitServer
+from tests.servers import RedisServer, free_port, wait_for_port
 
 # Runs as a process of its own: consumes, prints each body it got, settles what it is told to.
 CONSUME = """
@@ -73,6 +77,69 @@ class TestMemory(BrokerContract):
     @pytest.fixture
     def url(self) -> str:
         return "memory://"
+
+
+class TestAmqp(BrokerContract):
+    features = BROKERS["amqp"].features
+
+    @pytest.fixture
+    def url(self, rabbitmq: RabbitServer) -> str:
+        return rabbitmq.url
+
+    def test_a_higher_priority_is_served_first(self, publisher: Publisher, read: Any, spec: QueueSpec) -> None:
+        # RabbitMQ keeps priorities apart only in a queue that says so.
+        spec = queue_named(spec.name, max_priority=10)
+        super().test_a_higher_priority_is_served_first(publisher, read, spec)
+
+    def test_private_queues_go_with_their_reader(self, publisher: Publisher, read: Any, connect: Any) -> None:
+        # Exclusive to its reader's connection: others may not even look while it is there.
+        spec = event_queue(uuid4().hex, exchange=event_exchange(unique("celeryev")))
+        monitor = read(spec, no_ack=True)
+        monitor.ask(lambda: None)
+        with pytest.raises(BrokerUnavailable, match=r"exclusive to another connection.*name of its own"):
+            publisher.publish(message(spec))
+        monitor.stop()
+        publisher.publish(message(spec))
+
+
+class TestAmqps(TestAmqp):
+    """The same over TLS, the broker's certificate and name checked."""
+
+    @pytest.fixture
+    def url(self, rabbitmq: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> str:
+        monkeypatch.setenv("SSL_CERT_FILE", str(rabbitmq.certificate))
+        return rabbitmq.tls_url
+
+
+class TestRedis(BrokerContract):
+    features = BROKERS["redis"].features
+
+    @pytest.fixture
+    def url(self, redis: RedisServer) -> str:
+        return redis.url
+
+
+@pytest.fixture(scope="module")
+def sentinel(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a sentinel that watches the run's Redis."""
+    port = free_port()
+    config = tmp_path_factory.mktemp("sentinel") / "sentinel.conf"
+    config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {redis.port} 1\n")
+    program = ["redis-server", str(config), "--sentinel"]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for_port(port, process)
+        yield f"sentinel://127.0.0.1:{port}/0"
+        process.terminate()
+
+
+class TestSentinel(TestRedis):
+    """The same behind a sentinel."""
+
+    options: ClassVar[dict[str, Any]] = {"master_name": "main"}
+
+    @pytest.fixture
+    def url(self, sentinel: str) -> str:
+        return sentinel
 
 
 def test_every_registered_broker_runs_the_contract() -> None:

@@ -16,6 +16,7 @@ import pytest
 from opsq.core.pools.greenlets import patched_by
 from opsq.core.pools.registry import POOLS, load_pool
 from opsq.testing.contract_pool import PoolContract
+from opsq.testing.contract_pool_table import PoolTable
 
 MATRIX = ("prefork", "threads", "solo", "asyncio")
 GREEN = ("gevent", "eventlet")
@@ -23,7 +24,7 @@ HERE = Path(__file__)
 PATIENCE_S = 120
 
 
-class TestPoolContract(PoolContract):
+class TestPoolContract(PoolContract, PoolTable):
     """The suite, once per pool."""
 
     @pytest.fixture(params=[patched_by()] if patched_by() else MATRIX)
@@ -36,8 +37,9 @@ class TestPoolContract(PoolContract):
 def test_green_pools_pass_the_suite_in_a_patched_process(library: str, tmp_path: Path) -> None:
     """The same tests, in a process where the library has patched everything first."""
     words = ("-q", "-p", "no:cacheprovider", "-W", "ignore::DeprecationWarning", f"--basetemp={tmp_path / 'base'}")
+    suites = (f"{HERE}::TestPoolContract", str(HERE.with_name("green_cases.py")))
     done = subprocess.run(
-        [sys.executable, str(HERE.with_name("green_pytest.py")), library, *words, f"{HERE}::TestPoolContract"],
+        [sys.executable, str(HERE.with_name("green_pytest.py")), library, *words, *suites],
         cwd=HERE.parents[2],
         capture_output=True,
         text=True,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-WAIT_S = 20
+WAIT_S = 10
 #: Name → what the worker must be able to do for it (``limits``: time limits, so processes).
 CASES: dict[str, frozenset[str]] = {}
 
@@ -131,7 +131,7 @@ def custom_state(m: Any) -> None:
     gate = str(uuid.uuid4())
     result = m.in_steps.delay(gate)
     until(lambda: result.state == "PROGRESS", "the state PROGRESS")
-    same(result.info, {"current": 1, "total": 2})
+    same((result.info, result.name), ({"current": 1, "total": 2}, "fleet_app.in_steps"))
     m.journal.rpush(gate, "go")
     same(result.get(timeout=WAIT_S), "done")
 
@@ -439,14 +439,19 @@ def many(m: Any) -> None:
 # ---- not in the table: tests call these with arguments
 
 
-def send(m: Any, task: str, *args: Any) -> str:
+def send(m: Any, task: str, args: list[Any], options: dict[str, Any]) -> str:
     """Publish, and return the id."""
-    return str(m.app.tasks[task].apply_async(args).id)
+    return str(m.app.tasks[task].apply_async(tuple(args), **options).id)
 
 
-def send_with(m: Any, task: str, args: list[Any], options: dict[str, Any]) -> str:
-    """Publish with call options, and return the id."""
-    return str(m.app.tasks[task].apply_async(args, **options).id)
+def call(m: Any, task: str, args: list[Any]) -> Any:
+    """Publish, and wait for the value."""
+    return m.app.tasks[task].apply_async(tuple(args)).get(timeout=WAIT_S)
+
+
+def chain_of_protocol_1(m: Any) -> Any:
+    """Publish a chain as nested callbacks, and wait for the value of its last task."""
+    return (m.add.s(1, 2) | m.add.s(3) | m.add.s(4)).apply_async().get(timeout=WAIT_S, follow_parents=False)
 
 
 def read(m: Any, id: str) -> dict[str, Any]:

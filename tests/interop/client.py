@@ -11,6 +11,7 @@ import traceback
 
 import cases
 import fleet_app
+import watching
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         try:
-            answer = {"value": getattr(cases, name)(fleet_app, *arguments)}
+            function = getattr(cases, name, None) or getattr(watching, name)
+            answer = {"value": function(fleet_app, *arguments)}
         except BaseException:  # noqa: BLE001 boundary: whatever goes wrong is the answer
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)

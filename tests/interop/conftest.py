@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.interop import peers
 from tests.interop.peers import FULL, Client, Peer, Place
@@ -20,6 +23,16 @@ class Broker:
     name: str
     url: str
     results: str
+    turn: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(2, 16)))
+
+    def apart(self) -> str:
+        """The URL of a part of its own, where the broker has parts: events and remote control stay among its users."""
+        if self.name != "redis":
+            return self.url
+        url = f"{self.url.rpartition('/')[0]}/{next(self.turn)}"
+        with contextlib.closing(Redis.from_url(url)) as database:
+            database.flushdb()
+        return url
 
 
 @dataclass(frozen=True)
@@ -34,8 +47,8 @@ class Direction:
         return f"{self.client}-to-{self.worker}-{self.pool}"
 
 
-#: Brokers that the tests run on; a fixture of ``tests/servers.py`` stands behind each.
-BROKERS = ("redis",)
+#: Brokers that the tests run on; a fixture of that name stands behind each.
+BROKERS = ("redis", "rabbitmq") if FULL else ("redis",)
 #: Celery to Celery is the control: what fails there is no fault of opsq.
 CONTROL = Direction("celery", "celery", "prefork")
 DIRECTIONS = (
@@ -63,7 +76,7 @@ def broker(request: pytest.FixtureRequest, redis: RedisServer) -> Broker:
 @pytest.fixture
 def place(broker: Broker, tmp_path: Path) -> Place:
     """A queue of the test's own."""
-    return Place(broker.url, broker.results, f"interop-{tmp_path.name}", tmp_path)
+    return Place(broker.apart(), broker.results, f"interop-{tmp_path.name}", tmp_path)
 
 
 @dataclass
@@ -97,15 +110,16 @@ class Fleet:
         folder = self._folder / str(direction)
         folder.mkdir()
         place = Place(self._broker.url, self._broker.results, f"interop-{direction}", folder)
-        started = peers.worker(place, direction.worker, direction.pool)
+        started = peers.worker(place, direction.worker, direction.pool, name=str(direction))
         return Pair(direction, place, peers.client(place, direction.client), started)
 
     def stop(self) -> None:
         """Stop everything."""
         for pair in self._pairs.values():
-            pair.client.peer.stop()
-            pair.worker.process.terminate()
+            pair.client.peer.ask_to_stop()
+            pair.worker.ask_to_stop()
         for pair in self._pairs.values():
+            pair.client.peer.stop()
             pair.worker.stop()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CELERY_PYTHON = ROOT / ".venv-interop" / "bin" / "python"
 PATIENCE_S = 30.0
+#: ``make interop`` runs everything, ``make test`` what fits into a minute.
 FULL = os.environ.get("INTEROP") == "full"
+full_only = pytest.mark.skipif(not FULL, reason="takes too long for make test; make interop runs it")
+#: Pools of an opsq worker, for what could differ between threads and processes.
+POOLS = ("threads", "prefork") if FULL else ("threads",)
 
 #: Everything is accepted where a test does not say otherwise; what is refused by default has tests of its own.
 ACCEPT_ALL = {"accept_content": ["json", "yaml", "msgpack", "pickle"]}
@@ -68,6 +73,7 @@ class Peer:
     process: subprocess.Popen[bytes]
     log: Path
     name: str
+    asked: bool = False
 
     def text(self) -> str:
         """Everything it printed so far."""
@@ -83,15 +89,21 @@ class Peer:
                 pytest.fail(f"{self.name} never said {words!r}:\n{self.text()}", pytrace=False)
             time.sleep(0.02)
 
+    def ask_to_stop(self) -> None:
+        """Ask it once to end; a second time would mean something else to a worker."""
+        if not self.asked:
+            self.asked = True
+            if self.process.stdin is not None:
+                self.process.stdin.close()
+            self.process.terminate()
+
     def stop(self) -> None:
-        """End it; harder when it does not want to."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        self.process.terminate()
+        """End it, with its children when it does not want to."""
+        self.ask_to_stop()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
         if self.process.stdout is not None:
             self.process.stdout.close()
@@ -111,6 +123,7 @@ def spawn(
             stdin=pipe,
             stdout=subprocess.PIPE if pipes else sink,
             stderr=sink,
+            start_new_session=True,
         )
     return Peer(process, log, name)
 

@@ -7,7 +7,6 @@ brings up to 256 kB, cut into frames that wait until somebody takes them.
 from __future__ import annotations
 
 import errno
-import socket
 import ssl
 import time
 from collections import deque
@@ -17,9 +16,12 @@ from typing import Any
 from amqp import transport as _amqp_transport
 from amqp.exceptions import UnexpectedFrame
 
+from opsq.broker.wake import take_ready
+
 RECEIVE_BYTES = 262_144
 _HEADER = Struct(">BHI").unpack_from
 _HEADER_BYTES = 7
+_RECORDS_AT_ONCE = 16
 _AGAIN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
 
 Frame = tuple[int, int, bytes]
@@ -57,7 +59,7 @@ class Buffered:
     def receive_ready(self) -> bool:
         """Take what has arrived, without waiting; say whether more may be there."""
         try:
-            data = self.sock.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT)
+            data = take_ready(self.sock, RECEIVE_BYTES)
         except BlockingIOError:
             return False
         self._got(data)
@@ -118,11 +120,12 @@ class BufferedTls(Buffered, _Tls):  # type: ignore[misc]  # Any
         """Say no goodbye in TLS: the peer may never answer, and AMQP has said its own."""
 
     def receive_ready(self) -> bool:
-        """Take what has arrived; OpenSSL gives one record of 16 kB at a time and hides the others from poll."""
+        """Take what has arrived; OpenSSL gives one record of 16 kB at a time."""
         limit = self.sock.gettimeout()
         self.sock.settimeout(0)
         try:
-            self._got(self.sock.recv(RECEIVE_BYTES))
+            for _ in range(_RECORDS_AT_ONCE):
+                self._got(self.sock.recv(RECEIVE_BYTES))
         except (ssl.SSLWantReadError, BlockingIOError):
             return False
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from amqp import exceptions as amqp_errors
 
@@ -12,34 +13,35 @@ from opsq.errors import BrokerUnavailable
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def told(connection: Any) -> Iterator[None]:
     """Turn refusals that need a person into BrokerUnusable, and known ones into plain words.
 
-    Everything else passes as it is; ``BrokerConnection.translated`` names the broker.
+    connection: with the ``address`` to name. Everything else passes as it is, for
+    ``BrokerConnection.translated``.
     """
     try:
         yield
     except amqp_errors.AccessRefused as exc:
         raise BrokerUnusable(
-            f"RabbitMQ refused it: {exc}; give the user configure, write and read permission "
+            f"{connection.address} refused it: {exc}; give the user configure, write and read permission "
             "(rabbitmqctl set_permissions -p VHOST USER '.*' '.*' '.*')"
         ) from exc
     except amqp_errors.PreconditionFailed as exc:
-        raise _precondition(str(exc)) from exc
-    except amqp_errors.ResourceLocked as exc:
-        raise BrokerUnusable(
-            f"RabbitMQ refused it: {exc}; the queue is exclusive to another connection, so something else "
+        raise _precondition(connection.address, str(exc)) from exc
+    except amqp_errors.ResourceLocked as exc:  # may pass: the owner can be a connection of ours that died unseen
+        raise BrokerUnavailable(
+            f"{connection.address} refused it: {exc}; the queue is exclusive to another connection, so something else "
             "runs under the same name: give each worker a name of its own (-n)"
         ) from exc
 
 
-def _precondition(said: str) -> BrokerUnavailable:
+def _precondition(address: str, said: str) -> BrokerUnavailable:
     if "acknowledgement" in said or "timed out" in said:
         return BrokerUnavailable(
-            f"RabbitMQ took back deliveries that were held longer than its consumer_timeout: {said}; tasks that "
-            "run this long need a larger consumer_timeout in rabbitmq.conf (or x-consumer-timeout on the queue)"
+            f"{address} took back deliveries that were held longer than RabbitMQ's consumer_timeout: {said}; tasks "
+            "that run this long need a larger consumer_timeout in rabbitmq.conf (or x-consumer-timeout on the queue)"
         )
     return BrokerUnusable(
-        f"RabbitMQ refused it: {said}; the queue or exchange exists with other arguments: declare it here as "
+        f"{address} refused it: {said}; the queue or exchange exists with other arguments: declare it here as "
         "there (task_queues), or delete it on the broker once it is empty"
     )

@@ -6,9 +6,7 @@ Source: AMQP 0-9-1; RabbitMQ's confirms and returns.
 
 from __future__ import annotations
 
-import calendar
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from struct import Struct, error
 from typing import Any
 
@@ -177,9 +175,11 @@ def _properties(message: OutMessage) -> bytes:
     given = message.properties
     flags = 0xE000
     parts = [b"", _short(message.content_type), _short(message.content_encoding), encode_table(message.headers)]
+    # The worker reports a task that expired; dropped by the broker it would just be missing.
+    is_task = "task" in message.headers
     for name, bit, kind in _PROPERTIES[3:]:
         value = given.get(name)
-        if value is not None:
+        if value is not None and not (is_task and name == "expiration"):
             flags |= bit
             parts.append(_WRITERS[kind](value))
     parts[0] = flags.to_bytes(2, "big")
@@ -197,9 +197,4 @@ def _octet(value: int) -> bytes:
     return bytes((value,))
 
 
-def _timestamp(value: int | datetime) -> bytes:
-    seconds = calendar.timegm(value.utctimetuple()) if isinstance(value, datetime) else int(value)
-    return _TAG.pack(seconds)
-
-
-_WRITERS: Mapping[str, Callable[[Any], bytes]] = {"s": _short, "o": _octet, "L": _timestamp}
+_WRITERS: Mapping[str, Callable[[Any], bytes]] = {"s": _short, "o": _octet, "L": _TAG.pack}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import select
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from opsq.broker.amqp import frames
+from opsq.broker.amqp.delayed import DELAYS, Delays, bind_to_ladder, declare_ladder, delayed
 from opsq.broker.amqp.faults import told
 from opsq.broker.amqp.inbox import Assembler
 from opsq.broker.confirms import Confirms
@@ -15,6 +15,7 @@ from opsq.broker.faults import BrokerUnusable
 from opsq.broker.kombu_source import declare_exchange, declare_queue
 from opsq.broker.message import OutMessage
 from opsq.broker.topology import ExchangeSpec, QueueSpec
+from opsq.broker.wake import readable
 from opsq.errors import BrokerUnavailable
 
 # Frames of this many messages go out in one write; confirms are read in between.
@@ -38,9 +39,11 @@ class AmqpOutlet:
         self._buffer = max(buffer, 1)
         self._confirms = Confirms()
         self._declared: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
+        self._delays: Delays | None = connection.delays
+        self._bound: set[str] = set()
         self._assembler = Assembler(self._returned)
         self._homeless: list[OutMessage] = []
-        with told():
+        with told(connection):
             self._channel = connection.channel()
             self._channel.confirm_select()
         self._number: int = self._channel.channel_id
@@ -49,7 +52,7 @@ class AmqpOutlet:
     def send(self, messages: Sequence[OutMessage], timeout_s: float | None) -> int:
         """Send, and wait for the confirms of all of them together."""
         give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
-        with told():
+        with told(self._connection):
             for start in range(0, len(messages), _AT_ONCE):
                 self._write(messages[start : start + _AT_ONCE])
                 if len(self._confirms) >= self._buffer:
@@ -64,24 +67,39 @@ class AmqpOutlet:
     def flush(self, timeout_s: float | None) -> None:
         """Wait until the broker has everything."""
         give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
-        with told():
+        with told(self._connection):
             self._await(0, give_up_at)
             self._settle_accounts(give_up_at)
 
     def unconfirmed(self) -> list[OutMessage]:
         """Return what was sent and not confirmed, oldest first."""
-        return [*self._homeless, *self._confirms.unconfirmed()]
+        return [*self._homeless, *self._confirms.refused, *self._confirms.unconfirmed()]
 
     def _write(self, messages: Sequence[OutMessage]) -> None:
         parts = []
         for message in messages:
             if message.declare is not None:
                 self._declare(message.declare)
+            if "eta" in message.headers and self._delays is not None:
+                message = self._delayed(message, self._delays)
             mandatory = isinstance(message.declare, QueueSpec)
             parts.append(frames.publish(self._number, message, self._connection.frame_max, mandatory=mandatory))
         for message in messages:  # noted before the write: what fails in the middle may have arrived or not
             self._confirms.sent(message)
         self._connection.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _delayed(self, message: OutMessage, delays: Delays) -> OutMessage:
+        """Return the message as it is to be sent: by the ladder of delays when its time is far away."""
+        later = delayed(message, delays, time.time())
+        spec = message.declare
+        if later is None or not isinstance(spec, QueueSpec):
+            return message
+        if not self._bound:
+            declare_ladder(self._channel, delays)
+        if spec.name not in self._bound:
+            bind_to_ladder(self._channel, spec)
+            self._bound.add(spec.name)
+        return later
 
     def _declare(self, spec: QueueSpec | ExchangeSpec) -> None:
         key = (isinstance(spec, QueueSpec), spec.name)
@@ -115,30 +133,34 @@ class AmqpOutlet:
         """A message reached no queue. It is still unconfirmed: the broker confirms it after returning it."""
         exchange, routing_key = frames.read_return(method)
         for message in self._confirms.unconfirmed():
-            if (message.exchange, message.routing_key, message.body) == (exchange, routing_key, body):
+            came_from = exchange == DELAYS or (message.exchange, message.routing_key) == (exchange, routing_key)
+            if came_from and message.body == body:
                 self._homeless.append(message)
                 return
 
     def _settle_accounts(self, give_up_at: float | None) -> None:
         """Send returned messages once more, their queue declared anew. Raises: BrokerUnavailable for refused ones."""
-        refused, self._confirms.refused = self._confirms.refused, []
-        if refused:
+        refused = self._confirms.refused
+        if refused:  # kept there: whoever drops this connection sends them again
             raise BrokerUnavailable(
-                f"RabbitMQ refused {len(refused)} messages, the first for {refused[0].routing_key!r}; "
-                "look for a full queue (x-overflow: reject-publish) or a resource alarm on the broker"
+                f"{self._connection.address} refused {len(refused)} messages, the first for "
+                f"{refused[0].routing_key!r}; look for a full queue (x-overflow: reject-publish) "
+                "or a resource alarm on the broker"
             )
         if not self._homeless:
             return
         again, self._homeless = self._homeless, []
         self._declared.clear()
+        self._bound.clear()
         self._write(again)
         self._await(0, give_up_at)
         if self._homeless:
             lost = self._homeless[0]
             self._homeless = []
             raise BrokerUnusable(
-                f"RabbitMQ has no queue for exchange {lost.exchange!r} and routing key {lost.routing_key!r}, though "
-                f"{getattr(lost.declare, 'name', '')!r} was declared; check the queue's bindings"
+                f"{self._connection.address} has no queue for exchange {lost.exchange!r} and routing key "
+                f"{lost.routing_key!r}, though {getattr(lost.declare, 'name', '')!r} was declared; "
+                "check the queue's bindings"
             )
 
     def _await(self, open_at_most: int, give_up_at: float | None) -> None:
@@ -148,8 +170,7 @@ class AmqpOutlet:
 
     def _read_until(self, done: Callable[[], bool], give_up_at: float | None, silent_since: float) -> None:
         transport = self._connection.transport
-        poll = select.poll()
-        poll.register(transport.sock.fileno(), select.POLLIN)
+        descriptor = transport.sock.fileno()
         self._connection.handle_frames()
         while not done():
             now = time.monotonic()
@@ -159,14 +180,14 @@ class AmqpOutlet:
             if quiet_s >= _SILENCE_S and not self._connection.blocked:
                 raise BrokerUnavailable(self._late(f"for {quiet_s:.0f} s"))
             wait_s = 1.0 if give_up_at is None else min(1.0, give_up_at - now)
-            poll.poll(wait_s * 1000)
+            readable((descriptor,), wait_s)
             self._connection.pump()
 
     def _late(self, how_long: str) -> str:
         count = len(self._confirms)
         if self._connection.blocked:
             return (
-                f"RabbitMQ has stopped taking messages because of a memory or disk alarm, {count} unconfirmed; "
-                "free memory or disk on the broker (rabbitmq-diagnostics alarms)"
+                f"{self._connection.address} has stopped taking messages because of a memory or disk alarm, "
+                f"{count} unconfirmed; free memory or disk on the broker (rabbitmq-diagnostics alarms)"
             )
-        return f"RabbitMQ did not confirm {count} messages {how_long}; check its load and the network"
+        return f"{self._connection.address} did not confirm {count} messages {how_long}; check its load and the network"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from amqp.exceptions import ResourceLocked
+
 from opsq.broker.amqp import frames
 from opsq.broker.amqp.acks import Unsettled
+from opsq.broker.amqp.delayed import LADDER
 from opsq.broker.amqp.faults import told
 from opsq.broker.amqp.inbox import Assembler
 from opsq.broker.kombu_source import declare_queue
 from opsq.broker.message import Delivery, Settle, Settlement
 from opsq.broker.topology import QueueSpec
+
+log = logging.getLogger(__name__)
 
 CHORES_S = 1.0
 # Up to here each change of the prefetch is told; above only changes of a quarter.
@@ -19,7 +25,7 @@ _SMALL_PREFETCH = 64
 # The broker pushes to a reader without acknowledgements as fast as it can; more than this waits in the socket.
 _FULL = 4_096
 # With the watch of ten seconds before it, a silent broker is given up within fifteen.
-_PROBE_S = 4.0
+_PROBE_S = 3.0
 
 
 class AmqpSource:
@@ -39,6 +45,7 @@ class AmqpSource:
         self._queues: dict[str, str] = {}  # by consumer tag
         self._specs: dict[str, QueueSpec] = {}
         self._lost: list[str] = []
+        self._locked: dict[str, QueueSpec] = {}
         self._made = 0
         self._prefetch = 0
         self._paused = self._closed = False
@@ -55,7 +62,7 @@ class AmqpSource:
 
     def exchange(self, settlements: Sequence[Settlement], room: int) -> list[Delivery]:
         """Settle in one write, then take what has arrived."""
-        with told():
+        with told(self._connection):
             if settlements and not self._no_ack:
                 self._send(self._unsettled.settle(settlements))
             if len(self._inbox) < room:
@@ -88,6 +95,9 @@ class AmqpSource:
         if spec is not None and is_quorum(spec):
             count = delivery.headers.get("x-delivery-count")
             delivery.deliveries = count + 1 if isinstance(count, int) else 1
+        if delivery.exchange.startswith(LADDER) and delivery.queue:
+            # Came by the ladder of delays; a retry goes straight to its queue, not by the same key again.
+            delivery.exchange, delivery.routing_key = "", delivery.queue
         if not self._no_ack:
             self._unsettled.add(delivery.tag)
         self._inbox.append(delivery)
@@ -101,10 +111,13 @@ class AmqpSource:
 
     def keepalive(self) -> float:
         """Send a heartbeat if it is time, and give up a broker that is silent."""
-        with told():
+        with told(self._connection):
             if len(self._inbox) < _FULL:
                 self._connection.pump()  # the broker's heartbeats also count while there is no room
             self._connection.heartbeat_tick()
+            for spec in list(self._locked.values()):
+                if spec.name in self._specs:
+                    self._begin(spec)
         return min(CHORES_S, (self._connection.heartbeat or CHORES_S * 4) / 4)
 
     # ---- limits
@@ -113,7 +126,7 @@ class AmqpSource:
         """Tell the broker, without waiting for its answer."""
         if prefetch == self._prefetch or self._no_ack:
             return
-        with told():
+        with told(self._connection):
             if self._per_consumer:
                 self._limit_consumers(prefetch)
             elif prefetch <= _SMALL_PREFETCH or abs(prefetch - self._prefetch) * 4 >= self._prefetch:
@@ -137,7 +150,7 @@ class AmqpSource:
     def set_queues(self, queues: Sequence[QueueSpec]) -> None:
         """Declare and consume these queues, cancel the others."""
         wanted = {spec.name: spec for spec in queues}
-        with told():
+        with told(self._connection):
             for tag, name in list(self._queues.items()):
                 if name not in wanted:
                     self._channel.basic_cancel(tag)
@@ -146,9 +159,36 @@ class AmqpSource:
             self._specs = wanted
             for spec in queues:
                 if spec.name not in reading:
-                    declare_queue(self._channel, spec)
-                    if not self._paused or spec.auto_delete:
-                        self._consume(spec)
+                    self._begin(spec)
+
+    def _begin(self, spec: QueueSpec) -> None:
+        if spec.exclusive and not self._is_ours(spec):
+            return
+        declare_queue(self._channel, spec)
+        if not self._paused or spec.auto_delete:
+            self._consume(spec)
+
+    def _is_ours(self, spec: QueueSpec) -> bool:
+        """Try to make an exclusive queue ours, on a channel of its own: a refusal closes the channel.
+
+        After a half-open connection the broker holds the old one, with its private queues, for up to
+        two heartbeats more. The other queues must not wait for that.
+        """
+        channel = self._connection.channel()
+        try:
+            declare_queue(channel, spec)
+        except ResourceLocked:
+            if spec.name not in self._locked:
+                log.warning(
+                    "a private queue belongs to another connection, trying again each second; if it stays so, "
+                    "another process runs under the same name",
+                    extra={"queue": spec.name},
+                )
+            self._locked[spec.name] = spec
+            return False
+        self._locked.pop(spec.name, None)
+        channel.close()
+        return True
 
     def _consume(self, spec: QueueSpec) -> None:
         self._made += 1
@@ -168,8 +208,7 @@ class AmqpSource:
         for name in lost:
             spec = self._specs.get(name)
             if spec is not None and name not in self._queues.values():
-                declare_queue(self._channel, spec)
-                self._consume(spec)
+                self._begin(spec)
 
     def pause(self, paused: bool) -> None:
         """Cancel and give back what was pushed, or consume again.
@@ -177,11 +216,11 @@ class AmqpSource:
         Queues that would be deleted with their last consumer stay.
         """
         self._paused = paused
-        with told():
+        with told(self._connection):
             if not paused:
                 reading = set(self._queues.values())
                 for spec in self._specs.values():
-                    if spec.name not in reading:
+                    if spec.name not in reading and spec.name not in self._locked:
                         self._consume(spec)
                 return
             for tag, name in list(self._queues.items()):
@@ -199,23 +238,32 @@ class AmqpSource:
         Raises: TimeoutError when the broker does not answer, which is what this is to find out.
         """
         transport = self._connection.transport
-        with told(), transport.having_timeout(_PROBE_S):
-            channel = self._connection.channel()
-            try:
-                return any(
+        try:
+            with told(self._connection), transport.having_timeout(_PROBE_S):
+                channel = self._connection.channel()
+                waiting = any(
                     channel.queue_declare(queue=name, passive=True).message_count > 0
                     for name, spec in self._specs.items()
                     if not spec.exclusive
                 )
-            finally:
                 channel.close()
+        except TimeoutError:
+            transport.connected = False
+            raise
+        return waiting
 
     def close(self) -> None:
-        """Close the channel: the broker takes back what is not settled."""
+        """Close the channel: the broker takes back what is not settled.
+
+        Raises: ConnectionResetError when the connection is known to be broken; a goodbye over it
+        would only be waited for.
+        """
         if self._closed:
             return
         self._closed = True
-        with told():
+        if not self._connection.connected:
+            raise ConnectionResetError("the connection to the broker is broken")
+        with told(self._connection):
             self._channel.close()
         self._connection.sinks.pop(self._number, None)
 

@@ -37,9 +37,29 @@ _NUMBERS: Mapping[int, Struct] = {
 }
 # Names seen in every message; looking one up costs half of decoding it, and saves the copies.
 _NAMES = (
-    "lang task id shadow eta expires group group_index retries timelimit root_id parent_id argsrepr kwargsrepr "
-    "origin ignore_result replaced_task_nesting stamped_headers stamps compression opsq_published_at hostname"
-).split()
+    "lang",
+    "task",
+    "id",
+    "shadow",
+    "eta",
+    "expires",
+    "group",
+    "group_index",
+    "retries",
+    "timelimit",
+    "root_id",
+    "parent_id",
+    "argsrepr",
+    "kwargsrepr",
+    "origin",
+    "ignore_result",
+    "replaced_task_nesting",
+    "stamped_headers",
+    "stamps",
+    "compression",
+    "opsq_published_at",
+    "hostname",
+)
 _KNOWN: Mapping[bytes, str] = {name.encode(): name for name in _NAMES}
 _ENCODED: Mapping[str, bytes] = {name: bytes((len(name),)) + name.encode() for name in _NAMES}
 

@@ -14,6 +14,7 @@ from amqp.exceptions import ConnectionForced
 from kombu.transport import pyamqp as _pyamqp
 
 from opsq.broker.amqp.buffered import BufferedTcp, BufferedTls, Frame
+from opsq.broker.amqp.delayed import Delays
 from opsq.broker.amqp.outlet import AmqpOutlet
 from opsq.broker.amqp.source import AmqpSource
 from opsq.broker.topology import QueueSpec
@@ -35,17 +36,21 @@ FrameSink = Callable[[int, bytes], bool]
 class Connection(_Connection):  # type: ignore[misc]  # Any
     """An AMQP connection.
 
-    sinks: by channel number. blocked: the broker has stopped reading what is published (memory or
-    disk alarm). Thread: one at a time.
+    sinks: by channel number. delays: which messages wait in the broker (options ``delay_after_s``,
+    ``delay_queue_type``). address: for messages, without a password. blocked: the broker has
+    stopped reading what is published (memory or disk alarm). Thread: one at a time.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         settings = {_TCP_USER_TIMEOUT: _USER_TIMEOUT_MS, **(options.pop("socket_settings", None) or {})}
+        after_s, queue_type = options.pop("delay_after_s", None), options.pop("delay_queue_type", "quorum")
         super().__init__(*args, socket_settings=settings, **options)
+        self.delays = None if after_s is None else Delays(after_s, queue_type)
         self.sinks: dict[int, FrameSink] = {}
+        self.address = f"broker amqp://{self.host}/{self.virtual_host}"
         self.blocked = False
 
-    def Transport(  # noqa: N802 py-amqp's name
+    def Transport(  # py-amqp's name
         self,
         host: str,
         connect_timeout: float | None,
@@ -115,6 +120,7 @@ class Connection(_Connection):  # type: ignore[misc]  # Any
         now, transport = time.monotonic(), self.transport
         silent_s = now - transport.received_at
         if silent_s > self.heartbeat * _SILENT_INTERVALS:
+            transport.connected = False
             raise ConnectionForced(f"it has been silent for {silent_s:.0f} s, more than two heartbeats")
         if now - transport.sent_at >= self.heartbeat / 2:
             self.send_heartbeat()
@@ -140,4 +146,4 @@ class TlsTransport(Transport):
     def __init__(self, client: Any, **options: Any) -> None:
         super().__init__(client, **options)
         if not client.ssl:
-            client.ssl = {"server_hostname": None}
+            client.ssl = {"server_hostname": client.hostname or "localhost"}

@@ -41,6 +41,7 @@ _KNOWN: Mapping[str, _Known] = MappingProxyType({
     "NOPROTO": (BrokerUnusable, "it does not speak RESP3", "use Redis 6.2 or newer, not through a proxy for RESP2"),
     "ERR unknown command 'HELLO'": (BrokerUnusable, "it is too old", "use Redis 6.2 or newer"),
     "ERR unknown command `HELLO`": (BrokerUnusable, "it is too old", "use Redis 6.2 or newer"),
+    "DB index": (BrokerUnusable, "it has no database of that number", "check the number at the end of the URL"),
     "ERR DB index": (BrokerUnusable, "it has no database of that number", "check the number at the end of the URL"),
     "ERR max number of clients": (BrokerUnavailable, "it has as many clients as it allows", "raise maxclients"),
     "WRONGTYPE": (
@@ -49,6 +50,17 @@ _KNOWN: Mapping[str, _Known] = MappingProxyType({
         "use another database, or set global_keyprefix in the transport options",
     ),
 })  # fmt: skip
+
+
+_CODES: Mapping[str, str] = MappingProxyType({
+    "AuthenticationError": "WRONGPASS",
+    "BusyLoadingError": "LOADING",
+    "MasterDownError": "MASTERDOWN",
+    "NoPermissionError": "NOPERM",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+})  # fmt: skip
+"""Classes of redis-py, by the code they leave out of their text."""
 
 
 def of_reply(exc: Exception, name: str) -> BrokerUnavailable:
@@ -65,15 +77,16 @@ def of_reply(exc: Exception, name: str) -> BrokerUnavailable:
     return BrokerUnavailable(f"broker {name}: {said[:300]}")
 
 
-def of_login(exc: Exception, name: str) -> BrokerUnavailable | None:
-    """Turn what redis-py raises for an error reply while it connects into ours; ``None`` if unknown."""
-    said = str(exc)
-    plain = {"Authentication required": "NOAUTH", "invalid username-password": "WRONGPASS"}
-    for text, code in plain.items():
-        if text.lower() in said.lower() and not said.startswith(code):
-            return of_reply(Exception(f"{code} {said}"), name)
-    found = of_reply(exc, name)
-    return None if type(found) is BrokerUnavailable and found.args[0].endswith(said[:300]) else found
+def explained(exc: Exception, name: str) -> BrokerUnavailable:
+    """Turn what redis-py raises into ours; it turns the server's codes into classes."""
+    said = str(exc).rpartition(" of pipeline caused error: ")[2]
+    code = _CODES.get(type(exc).__name__, "")
+    if code == "WRONGPASS" and "required" in said:
+        code = "NOAUTH"
+    found = of_reply(Exception(f"{code} {said}".strip()), name)
+    if type(found) is BrokerUnavailable and not code:
+        return BrokerUnavailable(f"{found}; check that it runs and that host, port and login are right")
+    return found
 
 
 def connection_lost(cause: OSError, name: str) -> BrokerUnavailable:

@@ -8,10 +8,9 @@ before anything happened; memory that is full does not, since a pop comes first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 
-from opsq.broker.redis.faults import LOST, of_reply
-from opsq.broker.redis.wire import ReplyError, Wire, Word, pack
+from opsq.broker.redis.faults import of_reply
+from opsq.broker.redis.wire import ReplyError, Wire, Word
 
 # A batch ends when it is about this big; the first message tells how big the next ones may be.
 BATCH_BYTES = 4 * 1024 * 1024
@@ -39,7 +38,7 @@ local function tag_of(text)
     return nil
 end
 local function wrapped(text, tag, queue)
-    local body = string.gsub(text, '[^ !#-%[%]-~]', function(c) return string.format('\\u%04x', string.byte(c)) end)
+    local body = string.gsub(text, '[%c\128-\255"\\]', function(c) return string.format('\\u%04x', string.byte(c)) end)
     return '{"body": "' .. body .. '", "content-type": "application/octet-stream", "content-encoding": "latin-1", '
         .. '"headers": {}, "properties": {"delivery_tag": "' .. tag .. '", "priority": 0, "opsq_wrapped": true, '
         .. '"delivery_info": {"exchange": "", "routing_key": ' .. queue .. '}}}'
@@ -49,25 +48,26 @@ end
 # KEYS: unacked, unacked_index, alive_until, lease, then every list in the order to empty them.
 # ARGV: consumer, JSON list of the tags that are done ('' for none), room, bytes of a batch, then for
 # every list its queue's name as JSON.
-# Answer: refused tags, number taken of each list, bytes of each message, messages as a JSON list.
+# Answer: how many tags were not ours, number taken of each list, bytes of each message, messages as a JSON list.
 EXCHANGE = (
     _TAG_OF
     + """
 local unacked, index, lease, consumer = KEYS[1], KEYS[2], KEYS[4], ARGV[1]
-if not redis.call('ZSCORE', KEYS[3], consumer) then return redis.error_reply('%(lost)s') end
+if not redis.call('ZSCORE', KEYS[3], consumer) then return redis.error_reply('OPSQLOST') end
 """
     + _NOW
     + """
 local refused = 0
 if ARGV[2] ~= '' then
-    local done = cjson.decode(ARGV[2])
-    local mine = redis.call('ZREM', lease, unpack(done)) == #done
-    if mine then
-        redis.call('ZREM', index, unpack(done))
-        redis.call('HDEL', unacked, unpack(done))
-    else
-        -- Some were taken away from us. Which, the lease can no longer say: leave all that another holds.
-        refused = #done
+    local done, mine = cjson.decode(ARGV[2]), {}
+    for i, held in ipairs(redis.call('ZMSCORE', lease, unpack(done))) do
+        if held then mine[#mine + 1] = done[i] end
+    end
+    refused = #done - #mine
+    if #mine > 0 then
+        redis.call('ZREM', lease, unpack(mine))
+        redis.call('ZREM', index, unpack(mine))
+        redis.call('HDEL', unacked, unpack(mine))
     end
 end
 local counts, sizes, messages = {}, {}, {}
@@ -91,8 +91,8 @@ for list = 5, #KEYS do
             if #text > biggest then biggest = #text end
             local at = 2 * i - 1
             entries[at], entries[at + 1] = tag, '[' .. text .. ', "", ' .. queue .. ']'
-            scores[at], scores[at + 1] = string.format('%%.6f', now), tag
-            holds[at], holds[at + 1] = string.format('%%.6f', now + order / 1000000), tag
+            scores[at], scores[at + 1] = string.format('%.6f', now), tag
+            holds[at], holds[at + 1] = string.format('%.6f', now + order / 1000000), tag
         end
         redis.call('HSET', unacked, unpack(entries))
         redis.call('ZADD', index, unpack(scores))
@@ -109,7 +109,7 @@ if room > 0 and bytes < limit and #KEYS > 4 then
 end
 return {refused, counts, table.concat(sizes, ','), '[' .. table.concat(messages, ',') .. ']', more}
 """
-).replace("%(lost)s", LOST).replace("%%", "%")
+)
 
 # KEYS: every list. ARGV: room, bytes. Answer as above, with nothing registered.
 DRAIN = """
@@ -134,27 +134,28 @@ return {0, counts, table.concat(sizes, ','), '[' .. table.concat(messages, ',') 
 """
 
 # KEYS: unacked_index, alive_until, lease, owners. ARGV: consumer, seconds, its record ('' to renew).
-# Sets every held tag's time to now, so that no sweeper takes it for abandoned.
+# Sets every held tag's time to now, so that no sweeper takes it for abandoned. A first write that
+# needs no memory lets the others through when memory is full.
 RENEW = (
     _NOW
     + """
+redis.call('ZREM', KEYS[1], '')
 if ARGV[3] ~= '' then
     redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
 elseif not redis.call('ZSCORE', KEYS[2], ARGV[1]) then
-    return redis.error_reply('%s')
+    return redis.error_reply('OPSQLOST')
 end
-redis.call('ZADD', KEYS[2], string.format('%%.6f', now + tonumber(ARGV[2])), ARGV[1])
+redis.call('ZADD', KEYS[2], string.format('%.6f', now + tonumber(ARGV[2])), ARGV[1])
 local held = redis.call('ZRANGE', KEYS[3], 0, -1)
 for first = 1, #held, 1000 do
     local scores = {'XX'}
     for i = first, math.min(first + 999, #held) do
-        scores[#scores + 1], scores[#scores + 2] = string.format('%%.6f', now), held[i]
+        scores[#scores + 1], scores[#scores + 2] = string.format('%.6f', now), held[i]
     end
     redis.call('ZADD', KEYS[1], unpack(scores))
 end
 return #held
 """
-    % LOST
 )
 
 # KEYS: alive_until, owners, lease. ARGV: consumer, 'gone' (its death is certain) or 'late' (only if its
@@ -169,8 +170,9 @@ return 1
 """
 )
 
-# KEYS: unacked, unacked_index, lease ('' prefix key is never used when swept). ARGV: 'lease', or the
-# visibility time-out in seconds; then tag, list and new text of each message.
+# KEYS: unacked, unacked_index, lease. ARGV: 'lease' to take what that lease holds, or the visibility
+# time-out in seconds to take what is older; then for each message its tag, a JSON list of the lists it
+# goes back to the head of, and its new text. Answer: how many went back.
 RESTORE = (
     _NOW
     + """
@@ -185,8 +187,8 @@ for i = 2, #ARGV, 3 do
     end
     if allowed then
         redis.call('ZREM', KEYS[2], tag)
-        if redis.call('HDEL', KEYS[1], tag) == 1 and ARGV[i + 1] ~= '' then
-            redis.call('RPUSH', ARGV[i + 1], ARGV[i + 2])
+        if redis.call('HDEL', KEYS[1], tag) == 1 then
+            for _, list in ipairs(cjson.decode(ARGV[i + 1])) do redis.call('RPUSH', list, ARGV[i + 2]) end
             restored = restored + 1
         end
     end
@@ -208,22 +210,11 @@ class Scripts:
         digest = self._digests.get(script)
         if digest is None:
             digest = self._digests[script] = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest().encode()
-        try:
-            return self._wire.call("EVALSHA", digest, len(keys), *keys, *arguments)
-        except ReplyError as exc:
-            if exc.code != "NOSCRIPT":
-                raise of_reply(exc, self._wire.name) from exc
-        try:
+        command: list[Word] = ["EVALSHA", digest, len(keys), *keys, *arguments]
+        answer = self._wire.ask(*command)
+        if isinstance(answer, ReplyError) and answer.code == "NOSCRIPT":
             self._wire.call("SCRIPT", "LOAD", script)
-            return self._wire.call("EVALSHA", digest, len(keys), *keys, *arguments)
-        except ReplyError as exc:
-            raise of_reply(exc, self._wire.name) from exc
-
-
-def in_parts(items: list[Word], size: int) -> Iterator[list[Word]]:
-    """Cut a list into parts of at most ``size``."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-__all__ = ["BATCH_BYTES", "CONDEMN", "DRAIN", "EXCHANGE", "RENEW", "RESTORE", "Scripts", "in_parts", "pack"]
+            answer = self._wire.ask(*command)
+        if isinstance(answer, ReplyError):
+            raise of_reply(answer, self._wire.name) from answer
+        return answer

@@ -15,11 +15,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from opsq.broker.redis.faults import connection_lost, of_reply
+import redis.exceptions
+
+from opsq.broker.redis.faults import connection_lost, explained, of_reply
+from opsq.broker.wake import sockets_give_way
 
 _CHUNK = 256 * 1024
-# More pushes than this are not kept: an invalidation says the same thing however often it is said.
-_PUSHES = 10_000
 
 Word = bytes | str | int | float
 
@@ -57,16 +58,15 @@ class Wire:
         self._buffer = bytearray()
         self._at = 0
         self.broken = False
-        self.pushes: deque[list[Any]] = deque(maxlen=_PUSHES)
-        connection.connect()
-        self._socket: socket.socket = connection._sock
-        self._kernel_timeouts = not isinstance(self._socket, ssl.SSLSocket)
+        self.pushes: deque[list[Any]] = deque()
         try:
+            connection.connect()
+            self._socket: socket.socket = connection._sock
+            self._kernel_timeouts = not isinstance(self._socket, ssl.SSLSocket) and not sockets_give_way()
             self._set_timeouts()
             self.call("HELLO", 3)
-        except ReplyError as exc:
-            self.close()
-            raise of_reply(exc, name) from exc
+        except redis.exceptions.RedisError as exc:
+            raise explained(exc, name) from exc
         except BaseException:
             self.close()
             raise
@@ -100,24 +100,38 @@ class Wire:
             raise self._lost(exc) from exc
 
     def call(self, *words: Word) -> Any:
-        """Send one command and return its reply. Raises: ReplyError."""
+        """Send one command and return its reply. Raises: BrokerUnavailable also for an error reply."""
+        return self._good(self.ask(*words))
+
+    def ask(self, *words: Word) -> Any:
+        """Send one command and return its reply, a ``ReplyError`` too."""
         self.send(pack(*words))
         return self.reply()
 
     def calls(self, commands: Sequence[Sequence[Word]]) -> list[Any]:
-        """Send commands together and return their replies; errors among them as values."""
+        """Send commands together and return their replies. Raises: as ``call``."""
         self.send(b"".join(pack(*words) for words in commands))
-        return [self.reply_or_error() for _ in commands]
+        replies = [self.reply() for _ in commands]
+        return [self._good(reply) for reply in replies]
+
+    def replies(self, count: int) -> list[Any]:
+        """Read the next replies; several numbers that came together are read together."""
+        if self._at == len(self._buffer):
+            self._fill()
+            lines = self._buffer.split(b"\r\n", count)
+            if len(lines) == count + 1 and not lines[count] and all(line[:1] == b":" for line in lines[:count]):
+                self._buffer = bytearray()
+                self._at = 0
+                return [int(line[1:]) for line in lines[:count]]
+        return [self.reply() for _ in range(count)]
+
+    def _good(self, reply: Any) -> Any:
+        if isinstance(reply, ReplyError):
+            raise of_reply(reply, self.name) from reply
+        return reply
 
     def reply(self) -> Any:
-        """Read the next reply; what the server pushes meanwhile is kept. Raises: ReplyError."""
-        answer = self.reply_or_error()
-        if isinstance(answer, ReplyError):
-            raise answer
-        return answer
-
-    def reply_or_error(self) -> Any:
-        """Read the next reply, an error as a value."""
+        """Read the next reply, a ``ReplyError`` too; what the server pushes meanwhile is kept."""
         while True:
             pushed, value = self._value()
             if not pushed:
@@ -125,29 +139,43 @@ class Wire:
                 return value
             self.pushes.append(value)
 
-    def read_pushes(self) -> None:
-        """Read what the server has pushed; call it when the descriptor is readable."""
+    def read_pushes(self, most: int) -> None:
+        """Read what the server has pushed, without waiting, until ``most`` are in ``pushes``."""
         if not self.pending and not self._readable():
             return
-        while True:
+        while len(self.pushes) < most:
             pushed, value = self._value()
             if not pushed:
                 raise self._lost(OSError(f"a reply came that nobody asked for: {value!r:.80}"))
             self.pushes.append(value)
             if not self.pending:
-                self._compact()
-                return
+                break
+        self._compact()
 
     def _readable(self) -> bool:
-        """Look without waiting; an end of the stream counts as readable."""
+        """Read what is there without waiting; say whether that was anything."""
         if not self._kernel_timeouts:
-            return True  # the caller was told by poll; TLS keeps its timeout
+            return self._readable_tls()
         try:
-            return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) is not None
+            data = self._socket.recv(_CHUNK, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError as exc:
             raise self._lost(exc) from exc
+        self._add(data)
+        return True
+
+    def _readable_tls(self) -> bool:
+        self._socket.settimeout(0)
+        try:
+            self._add(self._socket.recv(_CHUNK))
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError as exc:
+            raise self._lost(exc) from exc
+        finally:
+            self._socket.settimeout(self._timeout_s)
+        return True
 
     # ---- the protocol
 
@@ -209,6 +237,9 @@ class Wire:
                 data = self._socket.recv(_CHUNK)
         except OSError as exc:
             raise self._lost(exc) from exc
+        self._add(data)
+
+    def _add(self, data: bytes) -> None:
         if not data:
             raise self._lost(ConnectionResetError("the server closed the connection"))
         self._buffer += data

@@ -24,6 +24,7 @@ SCHEMES: Final[Mapping[str, str]] = {
     "redis+socket": "opsq.core.backends.redis:open_redis",
     "memory": "opsq.core.backends.memory:open_memory",
     "cache+memory": "opsq.core.backends.memory:open_memory",
+    "rpc": "opsq.core.backends.rpc:open_rpc",
     "disabled": "opsq.core.backends.disabled:open_disabled",
 }
 

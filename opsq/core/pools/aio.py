@@ -74,7 +74,7 @@ class AsyncioPool:
         loop = self._loop
         if loop is None or (key not in self._queued and key not in self._running):
             return False
-        loop.call_soon_threadsafe(self._cancel, key, signal)
+        loop.call_soon_threadsafe(self._cancel, key, reason, signal)
         return True
 
     def grow(self, n: int = 1) -> None:
@@ -175,9 +175,11 @@ class AsyncioPool:
             loop = asyncio.get_running_loop()
             self._tasks[job.key] = loop.create_task(self._run_one(job, at), name=job.id)
 
-    def _cancel(self, key: int, signum: int | None) -> None:
+    def _cancel(self, key: int, reason: str, signum: int | None) -> None:
         task = self._tasks.get(key)
         if task is not None:
+            if reason == "revoked":
+                return
             self._terminated[key] = signum
             # Cancelling a task before its first step would end it without a trace, and without an outcome.
             if key in self._begun:

@@ -41,14 +41,15 @@ class Job(msgspec.Struct, frozen=True, gc=False):
 class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How one attempt ended; everything the parent needs to settle and to announce it.
 
-    state: SUCCESS, FAILURE, RETRY, IGNORED, REJECTED, REVOKED, MALFORMED or UNKNOWN.
+    state: SUCCESS, FAILURE, RETRY, IGNORED, REJECTED, REVOKED, MALFORMED, UNVERIFIED or UNKNOWN.
     settle: what to tell the broker, ``ack``, ``requeue`` or ``reject``. Times in epoch seconds,
     runtime_s and cpu_s in seconds. requeue: what a REJECTED task asked for. expired: why REVOKED.
     cause: empty when the runner made this record, then the result is stored and the next messages
     are published. Otherwise the pool made it, and the worker must do both: ``lost`` (the slot's
     process died), ``hard_limit``, ``terminated`` (stopped by ``cancel`` while running),
     ``cancelled`` (taken back by ``cancel`` before it ran), ``internal`` (the runner raised: a bug).
-    See ``verdicts.py``. signum: the signal or exit code.
+    ``soft_limit`` (it passed outside of the task's own code).
+    See ``verdicts.py``. signum: the signal or exit code. exit_code: set when the process exited by itself.
     """
 
     key: int
@@ -70,6 +71,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     requeue: bool = False
     cause: str = ""
     signum: int | None = None
+    exit_code: int | None = None
 
 
 class RunningJob(msgspec.Struct, frozen=True):
@@ -161,7 +163,10 @@ class Pool(Protocol):
         ...
 
     def cancel(self, key: int, reason: str = "terminated", signal: int | None = None) -> bool:
-        """Stop a queued or running job; true when something was done. Its outcome still comes."""
+        """Stop a queued or running job; true when something was done. Its outcome still comes.
+
+        With the reason ``revoked`` only a job that has not begun is stopped.
+        """
         ...
 
     def grow(self, n: int = 1) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -9,8 +10,10 @@ from opsq import plugins
 from opsq.core.pools.base import PoolConfig
 from opsq.core.pools.greenlets import GreenPool
 
-eventlet = plugins.require("eventlet", "the eventlet pool")
-hubs = plugins.require("eventlet.hubs", "the eventlet pool")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its authors advise against it at each import; whoever is here has chosen it
+    eventlet = plugins.require("eventlet", "the eventlet pool")
+    hubs = plugins.require("eventlet.hubs", "the eventlet pool")
 
 
 class EventletHub:

@@ -45,7 +45,7 @@ class Hub(Protocol):
         """Start ``work`` in a new greenlet, soon; return the greenlet."""
         ...
 
-    def later(self, seconds: float, work: Callable[[], None]) -> Callable[[], None]:
+    def later(self, seconds: float, work: Callable[[], object]) -> Callable[[], None]:
         """Call ``work`` on the hub itself after ``seconds``; return what calls that off."""
         ...
 
@@ -108,7 +108,7 @@ class GreenPool:
             self._hub.later(0.0, partial(self._hub.spawn, partial(self._config.on_outcomes, [outcome])))
             return True
         slot = self._busy.get(key)
-        return slot is not None and slot.stop("terminated", signal)
+        return slot is not None and reason != "revoked" and slot.stop("terminated", signal)
 
     def grow(self, n: int = 1) -> None:
         """Add ``n`` slots."""
@@ -140,7 +140,8 @@ class GreenPool:
     def stop(self, deadline: float) -> None:
         """Stop what runs; a slot that does not give way by ``deadline`` is left behind."""
         self.recall()
-        stuck = self._end_all(deadline) and [slot.job.id for slot in self._busy.values()]
+        self._end_all(deadline)
+        stuck = [slot.job.id for slot in self._busy.values()]
         if stuck:
             log.warning("slots still busy at the deadline are left behind", extra={"tasks": stuck})
 
@@ -176,7 +177,7 @@ class GreenPool:
                 outcome = config.run.run(job, slot.call)
             except Stopped:
                 outcome = self._stopped(slot)
-            except BaseException as exc:  # noqa: BLE001 boundary: a broken runner must not cost a slot
+            except BaseException as exc:  # boundary: a broken runner must not cost a slot
                 log.exception("the runner raised", extra={"task_id": job.id, "task": job.task})
                 outcome = runner_broke(job, slot.at, config.clock.now(), exc)
         if outcome is not None and not slot.given_up:
@@ -249,8 +250,7 @@ class _Slot:
 
         Raises: Stopped when it was stopped, whatever it made of that.
         """
-        if self.verdict:
-            raise Stopped
+        self._unless_stopped()
         timers = self._timers()
         self._inside = True
         try:
@@ -263,9 +263,12 @@ class _Slot:
             self._inside, self._over = False, True
             for call_off in timers:
                 call_off()
+        self._unless_stopped()
+        return value
+
+    def _unless_stopped(self) -> None:
         if self.verdict:
             raise Stopped
-        return value
 
     def _timers(self) -> list[Callable[[], None]]:
         timers, job = [], self.job

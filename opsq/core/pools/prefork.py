@@ -107,7 +107,7 @@ class PreforkPool:
         """
         turn = Turn()
         with self._floor.lock:
-            done = self._cancel_waiting(key, turn) or self._cancel_given(key, turn, signal)
+            done = self._cancel_waiting(key, turn) or self._cancel_given(key, turn, reason, signal)
             self._floor.dispatch(turn)
             self._ears.wake()
         self._loop.deliver(turn)
@@ -211,7 +211,7 @@ class PreforkPool:
                 return True
         return False
 
-    def _cancel_given(self, key: int, turn: Turn, signum: int | None) -> bool:
+    def _cancel_given(self, key: int, turn: Turn, reason: str, signum: int | None) -> bool:
         """Stop a job that was sent to a child; nothing may lie behind it when the child is killed."""
         for slot in self._busy():
             if all(job.key != key for job in slot.jobs):
@@ -221,9 +221,9 @@ class PreforkPool:
             if self._cancel_waiting(key, turn):
                 self._floor.rest(slot, turn)
                 return True
-            if not slot.jobs or slot.jobs[0].key != key:
+            if not slot.jobs or slot.jobs[0].key != key or reason == "revoked":
                 self._floor.rest(slot, turn)
-                return False  # it has just ended
+                return False  # it has just ended, or has begun and may go on
             if signum is None or signum == signal.SIGKILL:
                 slot.condemn("terminated", signal.SIGTERM if signum is None else signum)
             else:
@@ -235,10 +235,13 @@ class PreforkPool:
 
 
 def _child_options(settings: Any) -> ChildOptions:
-    """Read when children recycle themselves, from a settings record or a mapping."""
+    """Read how children are made and when they recycle themselves, from a settings record or a mapping."""
 
-    def option(name: str) -> int:
-        value = settings.get(name) if isinstance(settings, Mapping) else getattr(settings, name, None)
-        return int(value or 0)
+    def option(name: str) -> Any:
+        return settings.get(name) if isinstance(settings, Mapping) else getattr(settings, name, None)
 
-    return ChildOptions(option("worker_max_tasks_per_child"), option("worker_max_memory_per_child"))
+    return ChildOptions(
+        max_tasks=int(option("worker_max_tasks_per_child") or 0),
+        max_memory_kib=int(option("worker_max_memory_per_child") or 0),
+        fresh=option("worker_pool_start_method") == "spawn",
+    )

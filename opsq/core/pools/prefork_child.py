@@ -26,8 +26,9 @@ import msgspec
 
 from opsq.core.pools.base import Job, Outcome, Runner
 from opsq.core.pools.prefork_frames import INLINE_MAX_BYTES, PING, frame, receive_packet
+from opsq.core.pools.prefork_growth import GrowthWatch
 from opsq.core.pools.prefork_records import Alive, ChildOptions, Done, Failed, Leaving, Ready, UpFrame, decode_job
-from opsq.core.pools.verdicts import runner_broke
+from opsq.core.pools.verdicts import runner_broke, soft_limit_passed
 from opsq.errors import OpsqError, SoftTimeLimitExceeded
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Child:
         self._soft_at = math.inf
         self._soft_s = 0.0
         self._asked_to_leave = False
+        self._growth = GrowthWatch()
 
     def live(self, setup: Callable[[], Runner]) -> int:
         """Serve until told to end; returns the exit code."""
@@ -81,7 +83,9 @@ class Child:
             if len(data) == 1 and data == PING:
                 self._say(Alive())
                 continue
-            done = self._run(runner, decode_job(data))
+            job = decode_job(data)
+            done = self._run(runner, job)
+            self._growth.after(job.task, time.monotonic())
             taken += 1
             reason = self._reason_to_leave(taken)
             if reason:
@@ -98,12 +102,17 @@ class Child:
         try:
             outcome = runner.run(job)
             self._soft_at = math.inf
-        except BaseException as exc:  # boundary: a broken runner, or a soft limit between two of its steps
+        except BaseException as exc:  # noqa: BLE001  # boundary: a broken runner, or a soft limit between two of its steps
             self._soft_at = math.inf
             if outcome is None:
-                log.exception("the runner raised", extra={"task_id": job.id, "task": job.task})
-                outcome = runner_broke(job, started_at, time.time(), exc)
+                outcome = self._without_outcome(job, started_at, exc)
         return Done(outcome, time.monotonic() - begun)
+
+    def _without_outcome(self, job: Job, started_at: float, exc: BaseException) -> Outcome:
+        if isinstance(exc, SoftTimeLimitExceeded):
+            return soft_limit_passed(job, started_at, time.time())
+        log.exception("the runner raised", extra={"task_id": job.id, "task": job.task})
+        return runner_broke(job, started_at, time.time(), exc)
 
     def _say(self, *frames: UpFrame) -> None:
         try:
@@ -120,6 +129,8 @@ class Child:
             return "tasks"
         if options.max_memory_kib and _rss_kib() > options.max_memory_kib:
             return "memory"
+        if self._growth.near_the_end:
+            return "files"
         return ""
 
     def _on_soft_limit(self, signum: int, at: FrameType | None) -> None:

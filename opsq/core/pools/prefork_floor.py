@@ -18,6 +18,7 @@ from opsq.clock import Clock
 from opsq.core.pools.base import Job, Outcome
 from opsq.core.pools.prefork_child import EXIT_RECYCLED
 from opsq.core.pools.prefork_frames import NowIO
+from opsq.core.pools.prefork_oom import OomWatch
 from opsq.core.pools.prefork_pace import AHEAD_MAX_JOBS, AHEAD_S, Pace
 from opsq.core.pools.prefork_records import Alive, Done, Failed, Leaving, Ready, UpFrame
 from opsq.core.pools.prefork_slot import Slot
@@ -67,6 +68,7 @@ class Floor:
         )
         self._clock = clock
         self._io = NowIO()
+        self._oom = OomWatch()
         self._pace = Pace()
         self._number = 0
 
@@ -202,7 +204,8 @@ class Floor:
         elif slot.verdict == "terminated":
             outcome = terminated(job, since, now, slot.pid, slot.verdict_signum)
         else:
-            outcome = process_died(job, since, now, slot.pid, how_it_ended(slot.pid, code), code and abs(code))
+            starved = self._oom.why() if code == -signal.SIGKILL else ""
+            outcome = process_died(job, since, now, slot.pid, how_it_ended(slot.pid, code, starved), code)
         self.counts[outcome.cause] += 1
         turn.outcomes.append(outcome)
 
@@ -285,8 +288,8 @@ class Floor:
         return picked
 
 
-def how_it_ended(pid: int, code: int | None) -> str:
-    """Say in words how a process ended; ``code`` as in ``Died``."""
+def how_it_ended(pid: int, code: int | None, starved: str = "") -> str:
+    """Say in words how a process ended; ``code`` as in ``Died``; ``starved`` what memory it lacked, if any."""
     if code is None:
         return f"child process {pid} ended with its fork server"
     if code >= 0:
@@ -295,4 +298,5 @@ def how_it_ended(pid: int, code: int | None) -> str:
         name = f" ({signal.Signals(-code).name})"
     except ValueError:
         name = ""
-    return f"child process {pid} was killed by signal {-code}{name}"
+    because = f": {starved}" if starved else ""
+    return f"child process {pid} was killed by signal {-code}{name}{because}"

@@ -24,7 +24,7 @@ class Done(msgspec.Struct, frozen=True, tag="done", array_like=True):
 
 
 class Leaving(msgspec.Struct, frozen=True, tag="leaving", array_like=True):
-    """The child takes no further job and ends. reason: ``tasks``, ``memory`` or ``asked``."""
+    """The child takes no further job and ends. reason: ``tasks``, ``memory``, ``files`` or ``asked``."""
 
     reason: str
 
@@ -47,10 +47,14 @@ class MainModule(msgspec.Struct, frozen=True):
 
 
 class ChildOptions(msgspec.Struct, frozen=True):
-    """When a child ends by itself; 0 means never. memory in KiB of resident size."""
+    """When a child ends by itself; 0 means never. memory in KiB of resident size.
+
+    fresh: each child imports the app itself, instead of sharing what the fork server has imported.
+    """
 
     max_tasks: int = 0
     max_memory_kib: int = 0
+    fresh: bool = False
 
 
 class Setup(msgspec.Struct, frozen=True, tag="setup"):

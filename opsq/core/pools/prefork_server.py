@@ -11,6 +11,7 @@ Run as ``python -c 'from opsq.core.pools.prefork_server import main; main(FD)'``
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import pickle
@@ -26,10 +27,10 @@ from typing import NoReturn, cast
 
 from opsq import plugins
 from opsq.core.pools.base import Runner
-from opsq.core.pools.prefork_child import Child, what_went_wrong
+from opsq.core.pools.prefork_child import EXIT_RECYCLED, Child, what_went_wrong
 from opsq.core.pools.prefork_frames import INLINE_MAX_BYTES, control_packet, receive_packet, send_packet
 from opsq.core.pools.prefork_main import run_main_again
-from opsq.core.pools.prefork_orphan import die_with_parent, name_process
+from opsq.core.pools.prefork_orphan import adopt_orphans, die_with_parent, name_process
 from opsq.core.pools.prefork_records import (
     ChildOptions,
     Died,
@@ -124,15 +125,21 @@ class ForkServer:
             if found is None:
                 return
             killed = found.si_code != os.CLD_EXITED
-            if killed and found.si_pid in self._numbers:
-                # The zombie still holds its number, so this cannot hit a stranger's group: what the
-                # task had started goes with it instead of running on beside the redelivered task.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(found.si_pid, signal.SIGKILL)
+            if found.si_pid in self._numbers:
+                self._end_group(found.si_pid, orderly=not killed and found.si_status in (0, EXIT_RECYCLED))
             os.waitpid(found.si_pid, 0)
             number = self._numbers.pop(found.si_pid, None)
             if number is not None:
                 self._tell(Died(number, found.si_pid, -found.si_status if killed else found.si_status))
+
+    def _end_group(self, pid: int, orderly: bool) -> None:
+        """End what the tasks of a dead child had started, unless it has a session or group of its own.
+
+        After a crash at once: it would run on beside the redelivered task. The zombie still holds its
+        number, so this cannot hit a stranger's group.
+        """
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGTERM if orderly else signal.SIGKILL)
 
     def _tell(self, notice: Notice) -> None:
         send_packet(self._control, control_packet(notice))
@@ -151,9 +158,12 @@ def main(fd: int) -> None:
     name_process("opsq-forkserver")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _nothing)
+    adopt_orphans()
     begun = time.monotonic()
+    _be_like_the_worker(request)
     try:
-        setup = _load(request)
+        fresh = request.options.fresh
+        setup = functools.partial(_load_and_build, request) if fresh else _load(request)
     except BaseException as exc:  # noqa: BLE001  # boundary: what an import raises, the worker must show
         _tell_if_heard(control, LoadFailed(what_went_wrong(exc)))
         return
@@ -164,14 +174,22 @@ def main(fd: int) -> None:
         ForkServer(control, setup, request.options).serve()
 
 
+def _be_like_the_worker(request: Setup) -> None:
+    os.chdir(request.cwd)
+    sys.path[:] = request.sys_path
+    sys.argv[:] = request.argv
+
+
+def _load_and_build(request: Setup) -> Runner:
+    """Import everything and build the runner, in a child that shares nothing of the app with others."""
+    return _load(request)()
+
+
 def _load(request: Setup) -> Callable[[], Runner]:
     """Import what the children need and return how each builds its runner.
 
     A set-up with a ``preload`` method gets it called here, once, before the first fork.
     """
-    os.chdir(request.cwd)
-    sys.path[:] = request.sys_path
-    sys.argv[:] = request.argv
     if request.main is not None:
         run_main_again(request.main)
     setup = plugins.resolve(request.spec) if request.spec else pickle.loads(request.pickled)

@@ -32,7 +32,13 @@ class ForkServerLink:
         self._buffer = bytearray(INLINE_MAX_BYTES)
         with far:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM.format(root=_ROOT, fd=far.fileno()), "opsq-forkserver"],
+                [
+                    sys.executable,
+                    *(["-B"] if sys.dont_write_bytecode else []),
+                    "-c",
+                    _PROGRAM.format(root=_ROOT, fd=far.fileno()),
+                    "opsq-forkserver",
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[far.fileno()],
                 process_group=0,  # Ctrl-C at the terminal is for the worker alone

@@ -56,8 +56,24 @@ def hard_limit_passed(job: Job, started_at: float, now: float, pid: int) -> Outc
     )
 
 
-def process_died(job: Job, started_at: float, now: float, pid: int, how: str, signum: int | None) -> Outcome:
-    """Say that the process under ``job`` died; ``how`` is a sentence with the signal or exit code."""
+def soft_limit_passed(job: Job, started_at: float, now: float) -> Outcome:
+    """Say that the soft time limit struck outside of the task's own code, so that nobody knows how far it came."""
+    return Outcome(
+        key=job.key,
+        id=job.id,
+        state="FAILURE",
+        settle="ack",
+        started_at=started_at,
+        finished_at=now,
+        runtime_s=now - started_at,
+        pid=os.getpid(),
+        exception_repr=f"SoftTimeLimitExceeded({job.soft_limit_s})",
+        cause="soft_limit",
+    )
+
+
+def process_died(job: Job, started_at: float, now: float, pid: int, how: str, code: int | None) -> Outcome:
+    """Say that the process under ``job`` died; ``how`` is a sentence, ``code`` its exit code or minus a signal."""
     return Outcome(
         key=job.key,
         id=job.id,
@@ -69,7 +85,8 @@ def process_died(job: Job, started_at: float, now: float, pid: int, how: str, si
         pid=pid,
         exception_repr=f"WorkerLostError({how!r})",
         cause="lost",
-        signum=signum,
+        signum=None if code is None else abs(code),
+        exit_code=code if code is not None and code >= 0 else None,
     )
 
 

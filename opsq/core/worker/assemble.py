@@ -6,6 +6,7 @@ connection; the owner thread, last step of the first graph, runs it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -16,24 +17,30 @@ from opsq.broker.connection import BrokerConnection, open_connection
 from opsq.broker.consumer import Consumer
 from opsq.broker.publisher import Publisher
 from opsq.broker.retry import NO_RETRY
-from opsq.clock import LamportClock
 from opsq.core.app import Opsq
 from opsq.core.pools.base import Pool, PoolConfig
 from opsq.core.worker.clerk import Clerk
 from opsq.core.worker.emit import Emitter
 from opsq.core.worker.execute import Executor
+from opsq.core.worker.health import HealthServer, live, ready
 from opsq.core.worker.intake import Intake
 from opsq.core.worker.ledger import Ledger
 from opsq.core.worker.owner import Owner
 from opsq.core.worker.plan import WorkerPlan
 from opsq.core.worker.policy import Policies
 from opsq.core.worker.receive import Receiver
+from opsq.core.worker.remote import RemoteStep
 from opsq.core.worker.settle import Settler
 from opsq.core.worker.shutdown import Shutdown
+from opsq.core.worker.success_log import SuccessLog
 from opsq.core.worker.vitals import Vitals
 from opsq.settings import Settings
 
+log = logging.getLogger(__name__)
+
 EVENTS_DEADLINE_S = 5.0
+TICK_S = 1.0
+"""The owner wakes so often anyway; see ``health.py``."""
 
 
 def given(plan: WorkerPlan) -> dict[type[Any], object]:
@@ -44,12 +51,14 @@ def given(plan: WorkerPlan) -> dict[type[Any], object]:
 def process_steps(plan: WorkerPlan) -> list[Bootstep[Any]]:
     """The steps of the process, the user's included. Raises: ConfigError for one that is not a step."""
     return [
+        HealthStep(plan),
         EmitterStep(plan),
         ExecutorStep(plan),
         ClerkStep(plan),
         SettlerStep(plan),
         PoolStep(plan),
         ReceiverStep(plan),
+        RemoteStep(plan),
         OwnerStep(plan),
         *_users(plan.app, "worker", "opsq.worker_steps"),
     ]
@@ -82,7 +91,7 @@ class EmitterStep(_Step):
         connect = partial(open_connection, settings, purpose="write")
         publisher = Publisher(connect, NO_RETRY, deadline_s=EVENTS_DEADLINE_S, confirm="async")
         vitals = Vitals(plan.version, plan.facts, plan.clock)
-        self._emitter = Emitter(plan.hostname, publisher, settings, vitals, plan.clock, LamportClock())
+        self._emitter = Emitter(plan.hostname, publisher, settings, vitals, plan.clock, plan.lamport)
         self._emitter.start()
         return self._emitter
 
@@ -184,8 +193,15 @@ class ReceiverStep(_Step):
 
     def start(self, up: Provided) -> Receiver:
         """Build it from the rules of intake."""
-        ledger, loader = up[Ledger], up[Executor].loader
-        intake = Intake(up[Policies], loader.accept, loader.limits, ledger.revoked)
+        ledger, loader, stamps = up[Ledger], up[Executor].loader, self.plan.stamps
+        intake = Intake(
+            up[Policies],
+            loader.accept,
+            loader.limits,
+            ledger.revoked,
+            serializers=loader.registry,
+            stamp_revoked=stamps.covers,
+        )
         return Receiver(
             intake,
             ledger,
@@ -220,7 +236,8 @@ class OwnerStep(_Step):
             plan.probe,
         )
         plan.owner = owner
-        self._shutdown = Shutdown(owner, _pool(up), up[Ledger], up[Receiver], up[Settler], plan.hurry)
+        self._shutdown = Shutdown(owner, _pool(up), up[Ledger], up[Receiver], up[Settler], plan.haste)
+        plan.shutdown = self._shutdown
         owner.start()
         return owner
 
@@ -228,6 +245,29 @@ class OwnerStep(_Step):
         """Take nothing new, give back what has not begun, wait for what runs."""
         if self._shutdown is not None:
             self._shutdown.run(self.plan.running_may_last_until(deadline))
+
+
+class HealthStep(_Step):
+    """The health port, when one is wanted; it outlives the pool, so that probes see a worker that stops."""
+
+    name: ClassVar[str] = "health"
+    _server: HealthServer | None = None
+
+    def start(self, up: Provided) -> None:
+        """Open the port. Raises: HealthPortTaken."""
+        plan, settings = self.plan, self.plan.settings
+        if settings.worker_health_port is not None:
+            checks = {"/live": partial(live, plan), "/ready": partial(ready, plan)}
+            self._server = HealthServer(
+                settings.worker_health_host, settings.worker_health_port, checks, shared=settings.worker_autoreload
+            )
+            self._server.start()
+            log.info("health port", extra={"host": settings.worker_health_host, "port": self._server.port})
+
+    def stop(self, deadline: float) -> None:
+        """Close it."""
+        if self._server is not None:
+            self._server.stop()
 
 
 class ConnectionStep(_Step):
@@ -259,7 +299,7 @@ class ConsumerStep(_Step):
     def start(self, up: Provided) -> Consumer:
         """Build it; the owner thread runs it."""
         plan, receiver = self.plan, up[Receiver]
-        tick = _Tick(receiver, plan)
+        tick = _Tick(receiver, plan, up[Settler].successes)
         tick.consumer = Consumer(
             up[BrokerConnection],
             plan.queues,
@@ -278,10 +318,12 @@ def _pool(up: Provided) -> Pool:
 
 
 class _Tick:
-    """Tells the consumer how much is only held, so that held deliveries do not starve the slots."""
+    """What is due at each turn; tells the consumer how much is only held, so that this does not starve the slots."""
 
-    def __init__(self, receiver: Receiver, plan: WorkerPlan) -> None:
+    def __init__(self, receiver: Receiver, plan: WorkerPlan, successes: SuccessLog) -> None:
         self._receiver = receiver
+        self._successes = successes
+        self._plan = plan
         self._limit = plan.settings.worker_eta_task_limit
         self._held = 0
         self.consumer: Consumer | None = None
@@ -292,10 +334,13 @@ class _Tick:
         self._tell()
 
     def __call__(self) -> float | None:
-        """Release what is due."""
+        """Release what is due, and say that the loop turns."""
         wait_s = self._receiver.on_tick()
         self._tell()
-        return wait_s
+        self._successes.tick()
+        if self._plan.owner is not None:
+            self._plan.owner.ticked_at = self._plan.clock.monotonic()
+        return TICK_S if wait_s is None else min(wait_s, TICK_S)
 
     def _tell(self) -> None:
         held = self._receiver.held()

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from opsq import logs, plugins
+from opsq.core.backends.registry import SCHEMES, scheme_of
 from opsq.core.worker.execute import Executor
+from opsq.core.worker.posix import CHILD_DUMPS_ON, show_stacks_at
 from opsq.errors import ConfigError, Fault
 from opsq.signals import setup_logging, worker_process_init
 
@@ -27,8 +29,14 @@ class ChildSetup:
         self.cli = dict(cli)
 
     def preload(self) -> None:
-        """Load the app once, in the fork server: the children start with it, and share its memory."""
-        self._load()
+        """Load the app once, in the fork server: the children start with it, and share its memory.
+
+        The result store's module too, but not the store: what it connects must not be shared.
+        """
+        settings = self._load().settings
+        store = SCHEMES.get(scheme_of(settings.resolved_result_backend() or "disabled"))
+        if store is not None:
+            plugins.resolve(store)
 
     def __call__(self) -> Executor:
         """Set up the logs of this child and return the app's executor."""
@@ -37,6 +45,7 @@ class ChildSetup:
             setup_logging.send(sender=None, loglevel=app.settings.log_level, logfile=None, format=None, colorize=None)
         else:
             logs.setup(logs.config_from(app.settings, worker=self.hostname))
+        show_stacks_at(CHILD_DUMPS_ON)
         worker_process_init.send(sender=self.hostname)
         return Executor(app, self.hostname)
 

@@ -11,23 +11,33 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from opsq.broker.message import Delivery, OutMessage
-from opsq.broker.topology import queue_named
+from opsq.broker.message import Delivery, OutMessage, Settle
 from opsq.core.pools.base import Job, Outcome
 from opsq.core.request import Context
 from opsq.core.worker.emit import Emitter
 from opsq.core.worker.follow import Follower
 from opsq.core.worker.intake import Malformed
 from opsq.core.worker.ledger import Entry, Ledger
+from opsq.core.worker.quarantine import (
+    Evidence,
+    death_of,
+    deaths_of,
+    evidence_for,
+    message_again,
+    set_aside,
+    with_death,
+)
 from opsq.core.worker.record import Recorder
 from opsq.errors import (
     NotRegistered,
     OpsqError,
+    SoftTimeLimitExceeded,
     TaskRevokedError,
     TimeLimitExceeded,
     Unavailable,
@@ -39,8 +49,12 @@ from opsq.wire.task import TaskHeaders
 
 log = logging.getLogger(__name__)
 
-DEATHS_HEADER = "opsq_deaths"
+AGAIN = "again"
+"""What ``_judge`` says of a delivery that is to be run once more, here and at once."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 Then = Callable[[], None]
+ThenSettle = Callable[[Settle], None]
 
 
 class Clerk:
@@ -75,34 +89,57 @@ class Clerk:
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
 
-    def malformed(self, delivery: Delivery, decision: Malformed) -> None:
-        """Report a delivery that is not a task message; it is rejected by the caller."""
-        log.error(
-            "a delivery is not a task message and is rejected",
-            extra={"kind": decision.kind, "reason": decision.reason, "sample": decision.sample},
-        )
-        if task_rejected.receivers:
-            task_rejected.send(sender=None, message=delivery, exc=ValueError(decision.reason))
+    def malformed(self, delivery: Delivery, decision: Malformed, then: ThenSettle) -> None:
+        """Report and set aside a delivery that is not a task message; ``then`` settles it."""
 
-    def unknown(self, delivery: Delivery, headers: TaskHeaders, then: Then) -> None:
-        """Store and announce that nobody here knows the task."""
+        def work() -> None:
+            log.error(
+                "a delivery is not a task message and is rejected",
+                extra={"kind": decision.kind, "reason": decision.reason, "sample": decision.sample},
+            )
+            told, name = delivery.headers.get("id"), delivery.headers.get("task")
+            evidence = self._evidence(
+                delivery,
+                decision.kind,
+                decision.reason,
+                delivery.queue,
+                told if isinstance(told, str) else None,
+                name if isinstance(name, str) else None,
+            )
+            settle = self._set_aside(delivery, evidence)
+            then(settle)
+            if settle is Settle.ACK:
+                self._announce_set_aside(evidence)
+            if task_rejected.receivers:
+                task_rejected.send(sender=None, message=delivery, exc=ValueError(decision.reason))
+
+        self._work.put(work)
+
+    def unknown(self, delivery: Delivery, headers: TaskHeaders, then: ThenSettle) -> None:
+        """Store and announce that nobody here knows the task; the message waits for a release that does."""
 
         def work() -> None:
             exc = NotRegistered(headers.task)
             log.error("no task of this name is registered", extra={"task": headers.task, "task_id": headers.id})
-            self._record(headers, "FAILURE", exc)
-            then()
+            self._record(headers, "FAILURE", exc, delivery.properties)
+            evidence = self._evidence(delivery, "unknown", str(exc), delivery.queue, headers.id, headers.task)
+            settle = self._set_aside(delivery, evidence)
+            then(settle)
             self._emitter.emit("task-failed", {**_about(headers), "exception": f"NotRegistered({headers.task!r})"})
+            if settle is Settle.ACK:
+                self._announce_set_aside(evidence)
             if task_unknown.receivers:
                 task_unknown.send(sender=None, message=delivery, exc=exc, name=headers.task, id=headers.id)
 
         self._work.put(work)
 
-    def refused(self, headers: TaskHeaders, expired: bool, then: Then) -> None:
+    def refused(
+        self, headers: TaskHeaders, expired: bool, then: Then, properties: Mapping[str, Any] = _NOTHING
+    ) -> None:
         """Store and announce that a task was revoked, or had expired, before it ran."""
 
         def work() -> None:
-            self._record(headers, "REVOKED", TaskRevokedError("expired" if expired else "revoked"))
+            self._record(headers, "REVOKED", TaskRevokedError("expired" if expired else "revoked"), properties)
             then()
             fields = {**_about(headers), "terminated": False, "signum": None, "expired": expired}
             self._emitter.emit("task-revoked", fields)
@@ -122,7 +159,7 @@ class Clerk:
         """Put an acknowledged entry that never ran back on its queue."""
 
         def work() -> None:
-            self._republish(entry, {})
+            self._republish(entry)
 
         self._work.put(work)
 
@@ -131,7 +168,7 @@ class Clerk:
 
         def work() -> None:
             exc = WorkerLostError("the worker was shut down while the task ran, and it was acknowledged early")
-            self._record(entry.headers, "FAILURE", exc)
+            self._record(entry.headers, "FAILURE", exc, entry.job.properties)
             self._emitter.emit("task-failed", {**_about(entry.headers), "exception": repr(exc)})
 
         self._work.put(work)
@@ -150,7 +187,7 @@ class Clerk:
     def _judge(self, entry: Entry, outcome: Outcome) -> Outcome:
         if outcome.cause in ("cancelled", "terminated"):
             why = "revoked" if outcome.cause == "cancelled" else "terminated"
-            self._record(entry.headers, "REVOKED", TaskRevokedError(why))
+            self._record(entry.headers, "REVOKED", TaskRevokedError(why), entry.job.properties)
             self._signal_revoked(entry.headers, outcome.cause == "terminated", outcome.signum, False)
             return outcome
         if outcome.cause == "lost":
@@ -159,31 +196,83 @@ class Clerk:
             exc: BaseException = TimeLimitExceeded(entry.job.hard_limit_s)
             requeue = entry.late and not entry.policy.acks_on_timeout
             return self._fail(entry, outcome, exc, "requeue" if requeue else "ack")
+        if outcome.cause == "soft_limit":
+            return self._fail(entry, outcome, SoftTimeLimitExceeded(entry.job.soft_limit_s), "ack")
+        if not outcome.cause:
+            return self._judge_unfit(entry, outcome)
         return self._fail(entry, outcome, RuntimeError(outcome.exception_repr), outcome.settle)
 
     def _judge_lost(self, entry: Entry, outcome: Outcome) -> Outcome:
         """Give the message another try, unless it has cost too many processes already."""
-        deaths = deaths_of(entry.job) + 1
-        limit = self._settings.quarantine_after_deaths
+        job = msgspec.structs.replace(
+            entry.job, headers=with_death(entry.job.headers, death_of(outcome, self._emitter.sender.hostname))
+        )
+        deaths, limit = deaths_of(job.headers), self._settings.quarantine_after_deaths
         exc = WorkerLostError(_sentence(outcome, deaths))
         if not entry.late or not entry.policy.reject_on_worker_lost:
             return self._fail(entry, outcome, exc, "ack")
-        if entry.generation != self._ledger.generation:
-            # Its connection is gone, so the broker delivers it again anyway; a copy would run twice.
-            return msgspec.structs.replace(outcome, state="REJECTED", settle="requeue", requeue=True)
         if not limit or deaths < limit:
+            log.warning(
+                "a process died under a task, which is run again",
+                extra={"task_id": entry.headers.id, "task": entry.headers.task, "error": str(exc), "deaths": deaths},
+            )
+            # Not by publishing it anew: it would wait behind the whole queue, and run twice after a crash between.
             self._ledger.count("redelivered_after_death")
-            if self._republish(entry, {DEATHS_HEADER: deaths}):
-                return msgspec.structs.replace(outcome, state="REJECTED", settle="ack", requeue=True)
-            return msgspec.structs.replace(outcome, state="REJECTED", settle="requeue", requeue=True)
-        self._ledger.count("quarantined")
+            entry.job = job
+            return msgspec.structs.replace(outcome, state="REJECTED", settle=AGAIN, requeue=True)
         log.error(
             "a message is set aside because it cost too many processes",
             extra={"task_id": entry.headers.id, "task": entry.headers.task, "deaths": deaths},
         )
-        evidence = {DEATHS_HEADER: deaths, "opsq_quarantined_because": str(exc)}
-        self._republish(entry, evidence, queue=self._settings.quarantine_queue)
-        return self._fail(entry, outcome, exc, "ack")
+        evidence = self._evidence(job, "poison", str(exc), entry.queue, entry.headers.id, entry.headers.task)
+        settle = self._set_aside(job, evidence)
+        if settle is Settle.REQUEUE:
+            return msgspec.structs.replace(outcome, state="REJECTED", settle="requeue", requeue=True)
+        entry.set_aside = evidence.kind if settle is Settle.ACK else ""
+        return self._fail(entry, outcome, exc, settle.value)
+
+    def _judge_unfit(self, entry: Entry, outcome: Outcome) -> Outcome:
+        """Set aside what the slot could not read, or whose task it does not know."""
+        reason = outcome.exception_repr or outcome.state
+        evidence = self._evidence(
+            entry.job, outcome.state.lower(), reason, entry.queue, entry.headers.id, entry.headers.task
+        )
+        settle = self._set_aside(entry.job, evidence)
+        entry.set_aside = evidence.kind if settle is Settle.ACK else ""
+        return msgspec.structs.replace(outcome, settle=settle.value)
+
+    def _evidence(
+        self, message: Job | Delivery, kind: str, reason: str, queue: str | None, id: str | None, task: str | None
+    ) -> Evidence:
+        return evidence_for(message, kind, reason, self._emitter.sender.hostname, queue, id, task)
+
+    def _set_aside(self, message: Job | Delivery, evidence: Evidence) -> Settle:
+        """Put ``message`` on the quarantine queue; how the original is to be settled then."""
+        about = {"task_id": evidence.id, "task": evidence.task, "kind": evidence.kind}
+        try:
+            self._publish(set_aside(message, evidence, self._settings.quarantine_queue))
+        except Unavailable as exc:
+            self._ledger.count("not_quarantined")
+            log.error("a message could not be set aside, and goes back", extra={**about, "error": str(exc)})
+            return Settle.REQUEUE
+        except Exception as exc:  # noqa: BLE001  # boundary: a peer's message that cannot be sent on must not stop the clerk
+            self._ledger.count("not_quarantined")
+            log.error("a message cannot be set aside, and is dropped", extra={**about, "error": str(exc)})
+            return Settle.REJECT
+        self._ledger.count("quarantined")
+        return Settle.ACK
+
+    def _announce_set_aside(self, evidence: Evidence) -> None:
+        fields = {
+            "uuid": evidence.id,
+            "timestamp": time.time(),
+            "name": evidence.task,
+            "queue": evidence.queue,
+            "routing_key": evidence.routing_key,
+            "requeue": False,
+            "quarantined": evidence.kind,
+        }
+        self._emitter.emit("task-rejected", fields)
 
     def _fail(self, entry: Entry, outcome: Outcome, exc: BaseException, settle: str) -> Outcome:
         headers = entry.headers
@@ -191,26 +280,26 @@ class Clerk:
             "a task could not be finished",
             extra={"task_id": headers.id, "task": headers.task, "cause": outcome.cause, "error": str(exc)},
         )
-        self._record(headers, "FAILURE", exc)
+        self._record(headers, "FAILURE", exc, entry.job.properties)
         if settle != "requeue":
             self._follower.after_death(entry.job, headers, exc)
         return msgspec.structs.replace(outcome, state="FAILURE", settle=settle, exception_repr=repr(exc))
 
-    def _record(self, headers: TaskHeaders, state: str, exc: BaseException) -> None:
+    def _record(
+        self, headers: TaskHeaders, state: str, exc: BaseException, properties: Mapping[str, Any] = _NOTHING
+    ) -> None:
         try:
-            self._recorder.write(headers, state, exc)
+            self._recorder.write(headers, state, exc, reply_to=properties.get("reply_to"))
         except Unavailable as unavailable:
             self._ledger.count("states_not_stored")
             log.error("a state could not be stored", extra={"task_id": headers.id, "error": str(unavailable)})
 
-    def _republish(self, entry: Entry, headers: dict[str, Any], queue: str | None = None) -> bool:
+    def _republish(self, entry: Entry) -> None:
         try:
-            self._publish(message_again(entry.job, headers, queue))
+            self._publish(message_again(entry.job, {}))
         except (OpsqError, OSError) as exc:
             self._ledger.count("not_republished")
             log.error("a message could not be published again", extra={"task_id": entry.headers.id, "error": str(exc)})
-            return False
-        return True
 
     def _signal_revoked(self, headers: TaskHeaders, terminated: bool, signum: int | None, expired: bool) -> None:
         if task_revoked.receivers:
@@ -218,27 +307,6 @@ class Clerk:
             task_revoked.send(
                 sender=headers.task, request=request, terminated=terminated, signum=signum, expired=expired
             )
-
-
-def deaths_of(job: Job) -> int:
-    """How many processes this message has cost so far, by its own header."""
-    deaths = job.headers.get(DEATHS_HEADER, 0)
-    return deaths if isinstance(deaths, int) and deaths >= 0 else 0
-
-
-def message_again(job: Job, headers: dict[str, Any], queue: str | None = None) -> OutMessage:
-    """The message of ``job``, to where it came from or to ``queue``, with more ``headers``."""
-    info = job.delivery_info
-    return OutMessage(
-        body=job.body,
-        content_type=job.content_type,
-        content_encoding=job.content_encoding,
-        headers={**{key: value for key, value in job.headers.items() if not key.startswith("x-")}, **headers},
-        properties=job.properties,
-        exchange="" if queue is not None else info.get("exchange") or "",
-        routing_key=queue if queue is not None else info.get("routing_key") or "",
-        declare=queue_named(queue) if queue is not None else None,
-    )
 
 
 def _about(headers: TaskHeaders) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from opsq.broker.message import OutMessage
+from opsq.broker.topology import event_exchange_of
 from opsq.clock import Clock, LamportClock
 from opsq.core.origin import Origin
 from opsq.core.worker.event_buffer import EventBuffer, Fields, ReplayRing, Sent, Waiting
@@ -69,7 +70,7 @@ class Emitter:
         self._about = about
         self._clock = clock
         self._lamport = lamport
-        self._exchange = settings.event_exchange
+        self._exchange = event_exchange_of(settings)
         self._batch = settings.event_batch_size
         self._interval_s = settings.event_flush_interval
         self._beat_every_s = settings.worker_heartbeat_interval
@@ -80,6 +81,7 @@ class Emitter:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._sleeping = False
+        self._beat_asked = False
         self._thread: threading.Thread | None = None
 
     def emit(self, kind: str, fields: Fields) -> None:
@@ -121,6 +123,11 @@ class Emitter:
         )
         self.buffer.put({"type": kind, **fields})
 
+    def beat_now(self) -> None:
+        """Send a heartbeat soon, whatever the interval. Thread: any."""
+        self._beat_asked = True
+        self._wake.set()
+
     def _main(self) -> None:
         self.announce("worker-online")
         self._flush()
@@ -129,7 +136,8 @@ class Emitter:
             self._sleep(beat_at)
             if len(self.buffer) and not self._stopping.is_set():
                 self._stopping.wait(self._interval_s)  # for company
-            if self._beat_every_s and self._clock.monotonic() >= beat_at:
+            if self._beat_asked or (self._beat_every_s and self._clock.monotonic() >= beat_at):
+                self._beat_asked = False
                 self.announce("worker-heartbeat")
                 beat_at = self._clock.monotonic() + self._beat_every_s
             if not self._flush():
@@ -207,8 +215,10 @@ class Emitter:
             content_encoding="utf-8",
             headers=self._headers,
             properties={"delivery_mode": 1, "priority": 0},
-            exchange=self._exchange,
+            exchange=self._exchange.name,
             routing_key=routing_key,
+            # Celery's monitors do not say what kind of exchange it is, and RabbitMQ refuses one that nobody declared.
+            declare=self._exchange,
         )
 
 

@@ -96,11 +96,12 @@ class Ender:
         return self._failed(attempt, exc)
 
     def not_run(self, job: Job, headers: TaskHeaders, state: str, stored: str, exc: Exception, settle: str) -> Outcome:
-        """End a job whose function was never called."""
+        """End a job whose function was never called. stored: the state to store, empty for none."""
         log.error("a task cannot be run", extra={"task_id": job.id, "task": job.task, "reason": str(exc)[:1024]})
         now = self._clock.now()
         try:
-            self._recorder.write(headers, stored, exc)
+            if stored:
+                self._recorder.write(headers, stored, exc, reply_to=job.properties.get("reply_to"))
         except Unavailable as unavailable:
             log.error("a state could not be stored", extra={"task_id": job.id, "error": str(unavailable)})
         return Outcome(
@@ -223,8 +224,6 @@ class Ender:
 
     def _tell_success(self, attempt: Attempt, value: Any) -> None:
         prepared, headers = attempt.prepared, attempt.headers
-        if log.isEnabledFor(logging.INFO):
-            log.info("task succeeded", extra={"runtime_s": round(attempt.runtime_s, 3)})
         if prepared.on_success is not None:
             self._call(prepared.on_success, value, headers.id, attempt.args, attempt.kwargs)
         if task_success.receivers:

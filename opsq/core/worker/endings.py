@@ -42,11 +42,16 @@ def ending_events(
         return (("task-revoked", fields),)
     if state == "IGNORED":
         return (("task-ignored", fields),)
-    if outcome.requeue or outcome.settle == "requeue":
+    if state == "UNVERIFIED":  # another call may be running under this id
+        return (("task-rejected", {**fields, "requeue": False, "exception": outcome.exception_repr}),)
+    if outcome.requeue or outcome.settle == "requeue":  # here again, or elsewhere
         return (("task-rejected", {**fields, "requeue": True, "exception": outcome.exception_repr}),)
     fields.update(exception=outcome.exception_repr, traceback=outcome.traceback, fingerprint=outcome.fingerprint)
     if state == "RETRY":
         return (("task-retried", fields),)
+    if entry.set_aside:
+        rejected = {**fields, "requeue": False, "quarantined": entry.set_aside}
+        return (("task-failed", fields), ("task-rejected", rejected))
     if outcome.settle == "reject" and state != "FAILURE":
         return (("task-failed", fields), ("task-rejected", {**fields, "requeue": False}))
     return (("task-failed", fields),)

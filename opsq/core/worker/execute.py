@@ -34,6 +34,7 @@ from opsq.errors import (
     TaskRevokedError,
     Unavailable,
     UntrustedContent,
+    UntrustedSignature,
 )
 from opsq.logs import pop as unbind
 from opsq.logs import push as bind
@@ -52,7 +53,7 @@ class Executor:
 
     def __init__(self, app: Any, hostname: str, clock: Clock | None = None) -> None:
         settings = app.settings
-        self.loader = Loader(settings)
+        self.loader = Loader(settings, app.caller.serializers)
         self.recorder = Recorder(app.backend, hostname, settings.result_extended)
         self.follower = Follower(app, self.recorder, self.loader)
         self._app = app
@@ -142,6 +143,10 @@ class Executor:
     def _begin(self, job: Job) -> Attempt | Outcome:
         try:
             headers, body = self.loader.load(job)
+        except UntrustedSignature as exc:
+            # Anybody may have written its id, so nothing is stored under that.
+            forged = TaskHeaders(id=job.id, task=job.task)
+            return self._ender.not_run(job, forged, "UNVERIFIED", "", exc, "reject")
         except (MalformedMessage, UntrustedContent) as exc:
             known = TaskHeaders(id=job.id, task=job.task)
             return self._ender.not_run(job, known, "MALFORMED", "FAILURE", exc, "reject")

@@ -8,6 +8,7 @@ on the monotonic clock, so that a step of the wall clock neither bursts nor stal
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections import deque
 
@@ -15,6 +16,10 @@ from opsq.errors import ConfigError, Fault
 
 _RATE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(?:/\s*([smh]))?\s*$")
 _PER_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+CATCH_UP_S = 0.05
+RATE_HELD_MAX = 1_000
+"""So many waiting for a rate do not count as prefetched; beyond, a long queue of one type would move here."""
 
 
 class EtaHeap:
@@ -59,6 +64,10 @@ class EtaHeap:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
+    def times(self) -> dict[int, float]:
+        """What is held, with its epoch second. Thread: any."""
+        return {key: until for until, key in self._heap.copy() if key in self._held}
+
     def clear(self) -> list[int]:
         """Release everything at once and return the keys."""
         keys, self._held, self._heap = list(self._held), set(), []
@@ -81,39 +90,56 @@ def parse_rate(text: str | float | None) -> float:
 class RateGate:
     """The token bucket of one task type, and the keys that wait for a token.
 
-    Capacity is one token, as in Celery: a burst is never let through. Thread: the owner's.
+    Capacity is one token, as in Celery: time without work is never made up for by a burst. Only
+    lateness of the ticks is, up to ``CATCH_UP_S``, so that a busy machine does not lower the rate.
+    Thread: the owner's.
     """
 
     def __init__(self, per_s: float) -> None:
         self.per_s = per_s
-        self._next_at = 0.0
+        self._last_at = -math.inf
+        self._next_at = -math.inf
         self._waiting: deque[int] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def set_rate(self, per_s: float) -> None:
+        """Let keys pass at another rate, counted from the last that passed; 0.0 for no limit."""
+        self.per_s = per_s
+        self._next_at = self._last_at + 1.0 / per_s if per_s > 0 else -math.inf
 
     def take(self, key: int, now: float) -> bool:
         """Pass at once, or queue ``key`` and answer false. ``now`` in monotonic seconds."""
         if self.per_s <= 0:
             return True
         if not self._waiting and now >= self._next_at:
-            self._next_at = now + 1.0 / self.per_s
+            self._passed(now, now)
             return True
         self._waiting.append(key)
         return False
 
     def due(self, now: float) -> list[int]:
         """Keys that may pass now, in order of arrival."""
+        if self.per_s <= 0:
+            return self.clear()
         keys = []
         while self._waiting and now >= self._next_at:
             keys.append(self._waiting.popleft())
-            # From the promised moment, not from now: ticks that come late must not lower the rate.
-            self._next_at = max(self._next_at + 1.0 / self.per_s, now)
+            self._passed(now, max(self._next_at, now - CATCH_UP_S))
         return keys
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until the next key may pass; None when none waits."""
         return max(0.0, self._next_at - now) if self._waiting else None
+
+    def waiting(self) -> list[int]:
+        """The keys that wait, in order. Thread: any."""
+        return list(self._waiting)
+
+    def _passed(self, now: float, counted_from: float) -> None:
+        self._last_at = now
+        self._next_at = counted_from + 1.0 / self.per_s
 
     def discard(self, key: int) -> bool:
         """Stop holding ``key``; true when it waited here."""

@@ -14,10 +14,11 @@ import msgspec
 
 from opsq.broker.message import Delivery
 from opsq.core.worker.policy import Policy
-from opsq.errors import MalformedMessage, UntrustedContent
-from opsq.wire.content import Limits
-from opsq.wire.protocol1 import UTC_HEADER
-from opsq.wire.task import TaskHeaders, decode_protocol1, is_protocol2, parse_headers
+from opsq.errors import MalformedMessage, UntrustedContent, UntrustedSignature
+from opsq.wire.content import DEFAULT_REGISTRY, ContentRegistry, Limits
+from opsq.wire.protocol1 import UTC_HEADER, read_protocol1
+from opsq.wire.task import TaskHeaders, is_protocol2, parse_headers
+from opsq.wire.task_body import load_document
 from opsq.wire.times import parse_epoch
 
 SAMPLE_BYTES = 1024
@@ -59,7 +60,7 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """It is not a task message; kind is ``malformed`` or ``untrusted``, sample ≤ 1 kB of it."""
+    """It is not a task message; kind is ``malformed``, ``untrusted`` or ``unverified``, sample ≤ 1 kB of it."""
 
     kind: str
     reason: str
@@ -73,7 +74,8 @@ class Intake:
     """The rules by which this worker decides. Thread: any; holds nothing that changes.
 
     policy: looks up a task's policy by name, None when it is not registered. accept: MIME types.
-    local_zone: what a naive time means when its sender says ``utc: false``.
+    local_zone: what a naive time means when its sender says ``utc: false``. stamp_revoked: whether
+    one of a task's stamps was revoked.
     """
 
     def __init__(
@@ -83,12 +85,16 @@ class Intake:
         limits: Limits,
         revoked: Container[str],
         local_zone: tzinfo = UTC,
+        stamp_revoked: Callable[[TaskHeaders], bool] | None = None,
+        serializers: ContentRegistry = DEFAULT_REGISTRY,
     ) -> None:
         self._policy = policy
         self._accept = accept
         self._limits = limits
         self._revoked = revoked
         self._local_zone = local_zone
+        self._serializers = serializers
+        self._stamp_revoked = stamp_revoked
 
     def decide(self, delivery: Delivery, now: float) -> Decision:
         """Decide at the epoch second ``now``. Never raises, whatever the peer sent."""
@@ -98,6 +104,8 @@ class Intake:
             until = self._epoch(headers, headers.eta, "$headers.eta")
         except MalformedMessage as exc:
             return Malformed("malformed", str(exc), sample(delivery))
+        except UntrustedSignature as exc:
+            return Malformed("unverified", str(exc), sample(delivery))
         except UntrustedContent as exc:
             return Malformed("untrusted", str(exc), sample(delivery))
         policy = self._policy(headers.task)
@@ -107,9 +115,15 @@ class Intake:
             return Expired(headers, policy)
         if headers.id in self._revoked:
             return Revoked(headers, policy)
+        if headers.stamped_headers and self._stamp_revoked is not None and self._stamp_revoked(headers):
+            return Revoked(headers, policy)
         if until is not None and until > now:
             return Hold(headers, policy, until)
         return Run(headers, policy)
+
+    def policy(self, task: str) -> Policy | None:
+        """The promises for a task type as they are now."""
+        return self._policy(task)
 
     def _epoch(self, headers: TaskHeaders, text: str | None, path: str) -> float | None:
         if text is None:
@@ -127,16 +141,16 @@ class Intake:
             raise UntrustedContent(str(delivery.content_type), sorted(self._accept))
         if is_protocol2(delivery.headers):
             return parse_headers(delivery.headers)
-        headers, _ = decode_protocol1(
+        document = load_document(
             delivery.body,
             delivery.content_type,
             delivery.content_encoding,
-            delivery.headers,
-            delivery.properties,
+            delivery.headers.get("compression"),
             accept=self._accept,
             limits=self._limits,
+            registry=self._serializers,
         )
-        return headers
+        return read_protocol1(document, delivery.headers, delivery.properties)[0]
 
 
 def sample(delivery: Delivery) -> str:

@@ -26,8 +26,8 @@ class Entry(msgspec.Struct, gc=False):
 
     tag: the broker's handle, valid within ``generation`` only (which connection it came on). late:
     to be acknowledged after the run. acked: the broker was told already. outcome: what is being settled.
-    ended: the pool ended it and the clerk is at it. finished: announced and forgotten. Times in epoch
-    seconds.
+    ended: the pool ended it and the clerk is at it. finished: announced and forgotten. set_aside: why it
+    is in the quarantine now, if it is. Times in epoch seconds.
     """
 
     key: int
@@ -46,6 +46,7 @@ class Entry(msgspec.Struct, gc=False):
     outcome: Outcome | None = None
     ended: bool = False
     finished: bool = False
+    set_aside: str = ""
 
 
 class RevokedIds:
@@ -66,11 +67,16 @@ class RevokedIds:
         return at is not None and time.monotonic() - at < self._expires_s
 
     def __iter__(self) -> Iterator[str]:
-        return iter(tuple(self._ids))
+        return iter(self.ages())
 
-    def add(self, task_id: str) -> None:
+    def ages(self) -> dict[str, float]:
+        """The ids that count still, oldest first, with the seconds since each was added."""
+        now = time.monotonic()
+        return {each: now - at for each, at in self._ids.copy().items() if now - at < self._expires_s}
+
+    def add(self, task_id: str, age_s: float = 0.0) -> None:
         """Remember ``task_id``, forgetting the oldest beyond the bound."""
-        self._ids[task_id] = time.monotonic()
+        self._ids[task_id] = time.monotonic() - age_s
         self._ids.move_to_end(task_id)
         while len(self._ids) > self._max:
             self._ids.popitem(last=False)

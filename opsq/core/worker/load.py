@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from opsq.core.pools.base import Job
 from opsq.settings import Settings
-from opsq.wire.content import Limits, accept_set
-from opsq.wire.task import TaskBody, TaskHeaders, decode_body, decode_protocol1, is_protocol2, parse_headers
+from opsq.wire.content import DEFAULT_REGISTRY, ContentRegistry, Limits, accept_set
+from opsq.wire.protocol1 import read_protocol1
+from opsq.wire.task import TaskBody, TaskHeaders, decode_body, is_protocol2, parse_headers
+from opsq.wire.task_body import load_document
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -20,22 +22,24 @@ def limits_of(settings: Settings) -> Limits:
 class Loader:
     """Decodes jobs by this process's rules. Thread: any."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.accept = accept_set(settings.accept_content)
+    def __init__(self, settings: Settings, registry: ContentRegistry = DEFAULT_REGISTRY) -> None:
+        self.accept = accept_set(settings.accept_content, registry)
+        self.registry = registry
         self.limits = limits_of(settings)
 
     def load(self, job: Job) -> tuple[TaskHeaders, TaskBody]:
         """Decode ``job``. Raises: MalformedMessage, UntrustedContent."""
         if not is_protocol2(job.headers):
-            return decode_protocol1(
+            document = load_document(
                 job.body,
                 job.content_type,
                 job.content_encoding,
-                job.headers,
-                job.properties,
+                job.headers.get("compression"),
                 accept=self.accept,
                 limits=self.limits,
+                registry=self.registry,
             )
+            return read_protocol1(document, job.headers, job.properties)
         headers = parse_headers(job.headers)
         body = decode_body(
             job.body,
@@ -44,5 +48,6 @@ class Loader:
             headers.compression,
             accept=self.accept,
             limits=self.limits,
+            registry=self.registry,
         )
         return headers, body

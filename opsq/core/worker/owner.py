@@ -64,14 +64,26 @@ class Owner:
         self._connected_once = False
         self.consumer: Consumer | None = None
         self.rebuilds = 0
+        self.paused = False
+        self.ticked_at = time.monotonic()
 
     def start(self) -> None:
         """Start the thread. Thread: any."""
         self._thread = threading.Thread(target=self._main, name="opsq-owner", daemon=True)
         self._thread.start()
 
+    @property
+    def failures(self) -> int:
+        """Failed attempts to connect since there was a connection."""
+        return self._failures
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
     def pause(self) -> None:
-        """Take no new deliveries. Thread: any."""
+        """Take no new deliveries, on this connection and the next. Thread: any."""
+        self.paused = True
         consumer = self.consumer
         if consumer is not None:
             consumer.pause()
@@ -130,6 +142,8 @@ class Owner:
             self.consumer = consumer
             if self._stopping.is_set():
                 return
+            if self.paused:
+                consumer.pause()
             self._failures = 0
             self._connected_once = True
             consumer.call_soon(self._on_ready)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from opsq.broker.prefetch import Adaptive
 from opsq.broker.topology import QueueSpec
-from opsq.clock import Clock
+from opsq.clock import Clock, LamportClock
 from opsq.core.pools.base import Pool
 from opsq.core.worker.child import ChildSetup, address_of
 from opsq.core.worker.ledger import Ledger
 from opsq.core.worker.owner import Owner
 from opsq.core.worker.policy import Policies
 from opsq.core.worker.probes import Probe
+from opsq.core.worker.revocations import RevokedStamps
+from opsq.core.worker.shutdown import Haste, Shutdown
 from opsq.settings import Settings
 
 PREFETCH_MAX = 65_535
@@ -27,7 +28,8 @@ class WorkerPlan:
     """What the steps are built from; ``pool`` and ``owner`` are there once they have started.
 
     on_ready: called on the owner thread when consuming begins. on_fatal: called when it cannot go
-    on. hurry: set by a second signal, turns a warm shutdown into a cold one.
+    on. request_stop, resize: of the worker, for remote control. stamps: revoked ones. haste: how a
+    second signal hurries a shutdown. shutdown: winds down what ``owner`` began.
     """
 
     app: Any
@@ -42,10 +44,15 @@ class WorkerPlan:
     policies: Policies
     on_ready: Callable[[], None]
     on_fatal: Callable[[BaseException], None]
+    request_stop: Callable[[], None]
+    resize: Callable[[int], None]
+    stamps: RevokedStamps
     probe: Probe = None
-    hurry: threading.Event = field(default_factory=threading.Event)
+    lamport: LamportClock = field(default_factory=LamportClock)
+    haste: Haste = field(default_factory=Haste)
     pool: Pool | None = None
     owner: Owner | None = None
+    shutdown: Shutdown | None = None
     _stop_by: float | None = None
 
     def shutdown_within(self, seconds: float) -> None:
@@ -57,8 +64,12 @@ class WorkerPlan:
         return deadline if self._stop_by is None else min(deadline, self._stop_by)
 
     def soon(self, deadline: float) -> float:
-        """A near moment for steps that have nothing to wait for: a warm shutdown may have no end."""
-        return min(deadline, self.clock.monotonic() + (1.0 if self.hurry.is_set() else 5.0))
+        """A near moment for steps that have nothing to wait for: a warm shutdown may have no end.
+
+        Never all that is left: a slot that is stuck must not use up the time of the steps after it.
+        """
+        now = self.clock.monotonic()
+        return now + min(1.0 if self.haste.hurry.is_set() else 5.0, max(0.0, deadline - now) / 2)
 
     def prefetch(self, slots: int) -> int | Adaptive:
         """How many deliveries to hold for ``slots`` slots."""

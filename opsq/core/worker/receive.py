@@ -14,6 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from opsq.broker.message import Delivery, Settle, Settlement
 from opsq.clock import Clock
 from opsq.core.pools.base import Job, Pool
@@ -21,7 +23,7 @@ from opsq.core.request import Context
 from opsq.core.worker.clerk import Clerk
 from opsq.core.worker.emit import Emitter
 from opsq.core.worker.event_records import received
-from opsq.core.worker.hold import EtaHeap, RateGate
+from opsq.core.worker.hold import RATE_HELD_MAX, EtaHeap, RateGate
 from opsq.core.worker.intake import Decision, Expired, Hold, Intake, Malformed, Revoked, Run, Unknown
 from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.probes import Probe
@@ -57,7 +59,29 @@ class Receiver:
 
     def held(self) -> int:
         """How many entries wait for their time or their rate, and so need no slot yet."""
-        return len(self._etas) + sum(len(gate) for gate in self._rates.values())
+        if not self._rates:
+            return len(self._etas)
+        return len(self._etas) + min(RATE_HELD_MAX, sum(len(gate) for gate in self._rates.values()))
+
+    def waiting(self) -> dict[int, float | None]:
+        """The keys that wait here, with their time, None for those that wait for their rate. Thread: any."""
+        rated = [key for gate in tuple(self._rates.values()) for key in gate.waiting()]
+        return {**self._etas.times(), **dict.fromkeys(rated)}
+
+    def policy_changed(self, task: str) -> None:
+        """Apply the new rate and limits of a task type to what has not been given to the pool."""
+        policy = self._intake.policy(task)
+        if policy is None:
+            return
+        for entry in self._ledger.entries.values():
+            if entry.headers.task == task and entry.started_at is None:
+                entry.policy = policy
+                soft_s, hard_s = policy.limits(entry.headers)
+                entry.job = msgspec.structs.replace(entry.job, soft_limit_s=soft_s, hard_limit_s=hard_s)
+        gate = self._rates.get(task)
+        if gate is not None:
+            gate.set_rate(policy.rate_per_s)
+            self._tick_rates()
 
     def on_batch(self, deliveries: list[Delivery]) -> None:
         """Decide each delivery and act on it."""
@@ -114,7 +138,9 @@ class Receiver:
         """Take back an entry that has not reached the pool; true when it was here."""
         if not self._unhold(entry):
             return False
-        self._clerk.refused(entry.headers, expired=False, then=partial(self._forget, entry, Settle.ACK))
+        self._ledger.count("revoked")
+        then = partial(self._forget, entry, Settle.ACK)
+        self._clerk.refused(entry.headers, expired=False, then=then, properties=entry.job.properties)
         return True
 
     def early_finished(self) -> None:
@@ -131,6 +157,22 @@ class Receiver:
         """Give a slot to an early-ack entry, now that the broker took its acknowledgement."""
         entry.acked = True
         self._pool.submit(entry.job)
+
+    def run_again(self, entry: Entry) -> None:
+        """Give the delivery of an ended ``entry`` to a slot once more, under a key of its own."""
+        ledger = self._ledger
+        key = ledger.next_key()
+        info = {**entry.job.delivery_info, "redelivered": True}
+        job = msgspec.structs.replace(entry.job, key=key, delivery_info=info)
+        again = Entry(
+            key, job, entry.headers, entry.policy, entry.tag, entry.generation, True, entry.queue, self._clock.now()
+        )
+        ledger.add(again)
+        if again.policy.send_events:
+            self._emitter.emit_record(received(again, self._emitter.sender))
+        if self._probe is not None:
+            self._probe("received", entry.headers.id, None)
+        self._pool.submit(job)
 
     def _accept(self, delivery: Delivery, decision: Run | Hold, now: float, until: float | None) -> None:
         headers, policy, ledger = decision.headers, decision.policy, self._ledger
@@ -166,8 +208,8 @@ class Receiver:
         policy = entry.policy
         if policy.rate_per_s > 0:
             gate = self._rates.get(policy.task)
-            if gate is None or gate.per_s != policy.rate_per_s:
-                gate = self._regate(policy.task, policy.rate_per_s)
+            if gate is None:
+                gate = self._rates[policy.task] = RateGate(policy.rate_per_s)
             if not gate.take(entry.key, self._clock.monotonic()):
                 return
         self._dispatch(entry)
@@ -188,13 +230,6 @@ class Receiver:
         if settlements and self._settle is not None:
             self._settle(settlements)
 
-    def _regate(self, task: str, per_s: float) -> RateGate:
-        old, gate = self._rates.get(task), RateGate(per_s)
-        self._rates[task] = gate
-        for key in old.clear() if old is not None else ():
-            gate.take(key, self._clock.monotonic())
-        return gate
-
     def _tick_rates(self) -> list[float]:
         now, waits = self._clock.monotonic(), []
         for gate in self._rates.values():
@@ -209,6 +244,9 @@ class Receiver:
 
     def _unhold(self, entry: Entry) -> bool:
         if self._etas.discard(entry.key):
+            return True
+        if entry in self._early:
+            self._early.remove(entry)
             return True
         gate = self._rates.get(entry.policy.task)
         return gate is not None and gate.discard(entry.key)
@@ -227,22 +265,23 @@ class Receiver:
         tag, generation = delivery.tag, self._ledger.generation
         if isinstance(decision, Malformed):
             self._ledger.count(decision.kind)
-            self._clerk.malformed(delivery, decision)
-            self._settle_tag(tag, Settle.REJECT, generation)
+            self._clerk.malformed(delivery, decision, then=partial(self._settle_as, tag, generation))
         elif isinstance(decision, Unknown):
             self._ledger.count("unknown")
-            reject = partial(self._settle_tag, tag, Settle.REJECT, generation)
-            self._clerk.unknown(delivery, decision.headers, then=reject)
+            self._clerk.unknown(delivery, decision.headers, then=partial(self._settle_as, tag, generation))
         elif isinstance(decision, (Expired, Revoked)):
             expired = isinstance(decision, Expired)
             self._ledger.count("expired" if expired else "revoked")
             ack = partial(self._settle_tag, tag, Settle.ACK, generation)
-            self._clerk.refused(decision.headers, expired=expired, then=ack)
+            self._clerk.refused(decision.headers, expired=expired, then=ack, properties=delivery.properties)
 
     def _settle_tag(self, tag: Any, how: Settle, generation: int) -> None:
         """Settle unless the connection that ``tag`` came on is gone. Thread: any."""
         if self._settle is not None and generation == self._ledger.generation:
             self._settle([Settlement(tag, how)])
+
+    def _settle_as(self, tag: Any, generation: int, how: Settle) -> None:
+        self._settle_tag(tag, how, generation)
 
     def _forget(self, entry: Entry, how: Settle) -> None:
         self._ledger.remove(entry.key)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from opsq.core.backends.address import addressed
 from opsq.core.request import Context
 from opsq.core.result_store import ResultStore
 from opsq.wire.result import ResultMeta
@@ -34,11 +35,13 @@ class Recorder:
         traceback: str | None = None,
         request: Context | None = None,
         store: ResultStore | None = None,
+        reply_to: str | None = None,
     ) -> None:
         """Store ``state`` of the task that ``headers`` name; a SUCCESS that is there stays.
 
         result: a value, or an exception for exception states. request: gives children, arguments
-        and queue. store: of the task itself, when it has one.
+        and queue. store: of the task itself, when it has one. reply_to: where results that
+        are messages go, for a task that does not run here.
         Raises: UsageError when the result cannot be written, BackendUnavailable.
         """
         target = store or self._store
@@ -63,7 +66,11 @@ class Recorder:
             stamped_headers=headers.stamped_headers,
             stamps={name: headers.stamps.get(name) for name in headers.stamped_headers or ()},
         )
-        target.store(meta)
+        if reply_to is None:
+            target.store(meta)
+            return
+        with addressed(reply_to):
+            target.store(meta)
 
 
 def children_of(results: Sequence[Any]) -> list[Any]:

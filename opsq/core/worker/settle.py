@@ -16,20 +16,25 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from opsq.broker.message import Settle, Settlement
 from opsq.clock import Clock
 from opsq.core.pools.base import Outcome
-from opsq.core.worker.clerk import Clerk
+from opsq.core.worker.clerk import AGAIN, Clerk
 from opsq.core.worker.emit import Emitter
 from opsq.core.worker.endings import ending_events
 from opsq.core.worker.event_records import started, succeeded
 from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.probes import Probe
 from opsq.core.worker.receive import EarlyAck, Receiver
+from opsq.core.worker.success_log import SuccessLog
 
 log = logging.getLogger(__name__)
 
 HOW = {settle.value: settle for settle in Settle}
+UNFIT = frozenset({"MALFORMED", "UNKNOWN"})
+"""States of a message that a slot could not run, and that the clerk sets aside."""
 
 
 class OwnerDoor(Protocol):
@@ -58,8 +63,10 @@ class Settler:
         self._probe = probe
         self._receiver: Receiver | None = None
         self._door: OwnerDoor | None = None
+        self.successes = SuccessLog(clock)
         self._by_owner: deque[Outcome] = deque()
         self._dealt_with: deque[Outcome] = deque()
+        self._winding_down = False
 
     def attach(self, door: OwnerDoor, receiver: Receiver) -> None:
         """Settle through this connection from now on. Thread: the owner's."""
@@ -93,7 +100,9 @@ class Settler:
             entry = get(outcome.key)
             if entry is None:
                 ledger.count("outcomes_of_given_up")
-            elif outcome.cause or entry.acked or entry.generation != generation or door is None:
+            elif (
+                outcome.cause or entry.acked or entry.generation != generation or door is None or outcome.state in UNFIT
+            ):
                 self._leave_to_owner(outcome)
             else:
                 entry.outcome = outcome
@@ -111,7 +120,7 @@ class Settler:
         while by_owner:
             outcome = by_owner.popleft()
             entry = self._ledger.get(outcome.key)
-            if entry is not None and outcome.cause:
+            if entry is not None and (outcome.cause or outcome.state in UNFIT):
                 entry.ended = True
                 self._clerk.ended_by_pool(entry, outcome, then=self._come_back)
             elif entry is not None:
@@ -144,8 +153,11 @@ class Settler:
     def give_back(self, entries: list[Entry]) -> None:
         """Return entries that will not end here: to the broker, or by publishing them again.
 
+        From now on nothing is run a second time either.
+
         Thread: the owner's, right after ``drain``, so that what has an outcome is known.
         """
+        self._winding_down = True
         settlements = []
         for entry in entries:
             if entry.ended or entry.outcome is not None or self._ledger.remove(entry.key) is None:
@@ -175,6 +187,14 @@ class Settler:
             door.call_soon(self.drain)
 
     def _settle_one(self, entry: Entry, outcome: Outcome) -> None:
+        if outcome.settle == AGAIN:
+            here = entry.generation == self._ledger.generation and self._door is not None
+            if here and self._receiver is not None and not self._winding_down:
+                self._finish(entry, outcome, None)
+                self._receiver.run_again(entry)
+                return
+            # Its connection is gone and the broker delivers it again, or this worker takes nothing more.
+            outcome = msgspec.structs.replace(outcome, settle="requeue")
         if entry.acked or entry.generation != self._ledger.generation or self._door is None:
             self._without_broker(entry, outcome)
         else:
@@ -196,6 +216,8 @@ class Settler:
         ledger.count(outcome.state)
         if not entry.late and self._receiver is not None:
             self._receiver.early_finished()
+        if outcome.state == "SUCCESS":
+            self.successes.note(entry, outcome)
         if entry.policy.send_events:
             self._announce(entry, outcome, acked_at)
         if self._probe is not None:

@@ -7,9 +7,11 @@ inside another program or a test.
 from __future__ import annotations
 
 import logging
-import socket
+import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from opsq import __version__, logs
@@ -17,11 +19,17 @@ from opsq.bootsteps import Graph
 from opsq.clock import Clock, SystemClock
 from opsq.core.pools.registry import load_pool
 from opsq.core.worker.assemble import connection_steps, given, process_steps
+from opsq.core.worker.boot import banner, promises, refuse_root_with_pickle
 from opsq.core.worker.ledger import Ledger, RevokedIds
+from opsq.core.worker.naming import node_name
+from opsq.core.worker.pidfile import NodeName, PidFile
 from opsq.core.worker.plan import WorkerPlan, cpus
 from opsq.core.worker.policy import Policies, Policy, check_pool
-from opsq.core.worker.posix import StopSignals, leave
+from opsq.core.worker.posix import StopSignals, end_within, leave, need_not_end, vanish
 from opsq.core.worker.probes import Probe
+from opsq.core.worker.revocations import RevokedStamps
+from opsq.core.worker.shutdown import Haste
+from opsq.core.worker.stopping import Phase, answer
 from opsq.errors import ExitCode, LifecycleError, OpsqError, UsageError
 from opsq.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
 
@@ -30,7 +38,12 @@ log = logging.getLogger(__name__)
 FOREVER_S = 10.0**9
 """A warm shutdown without a limit; a second signal still ends it."""
 WINDING_DOWN_S = 10.0
-"""What the steps after the pool may take: events, results, connections."""
+"""What giving back and the steps after the pool may take: events, results, connections."""
+LAST_PART = 0.25
+"""How much of a limited shutdown is kept for that: what runs is given back before the deadline, not at it."""
+LAST_PART_MAX_S = 2.0
+COLD_WITHIN_S = 10.0
+"""A cold shutdown that takes longer is ended by force."""
 
 
 class Worker:
@@ -78,11 +91,19 @@ class Worker:
             policies=self.policies,
             on_ready=self._on_ready,
             on_fatal=self._on_fatal,
+            request_stop=self.ask_to_stop,
+            resize=self.resize,
+            stamps=RevokedStamps(settings.worker_revokes_max, settings.worker_revoke_expires),
             probe=probe,
+            haste=Haste(settings.worker_soft_shutdown_timeout, settings.worker_enable_soft_shutdown_on_idle),
         )
         check_pool(pool_class.name, pool_class.capabilities, self._all_policies(), self._broker_is_memory())
         self.ready = threading.Event()
+        self.phase = Phase.RUNNING
+        self.restart_wanted = False
         self._wanted = threading.Event()
+        self._last_signal_at = 0.0
+        self._end_at = FOREVER_S
         self._exit_code: int = ExitCode.OK
         self.error: BaseException | None = None
         self._graph = Graph(process_steps(self.plan), given(self.plan))
@@ -96,37 +117,38 @@ class Worker:
         return f"process\n{self._graph.explain()}\nconnection, anew each time\n{inner.explain()}"
 
     def promises(self) -> str:
-        """What this worker promises for each task, one line each."""
-        lines = []
-        for policy in self._all_policies():
-            promise = "at least once" if policy.acks_late else "at most once"
-            lines.append(f"  {policy.task}: {promise}")
-        return "\n".join(sorted(lines))
+        """What this worker promises for which tasks, one line per promise."""
+        return promises(self._all_policies())
 
     def purge(self) -> int:
         """Delete every waiting message of its queues; how many."""
         return sum(self.app.purge_queue(queue.name) for queue in self.plan.queues)
 
-    def run(self) -> int:
-        """Work until a signal says stop; returns the exit code.
+    def run(self, on_started: Callable[[], None] | None = None) -> int:
+        """Work until a signal says stop; returns the exit code. What signals do: ``stopping.py``.
 
-        TERM or INT: finish what runs. A second INT, or QUIT: return what runs to the broker and go.
-        Thread: main.
+        on_started: called once everything has started. ``restart_wanted`` says afterwards whether the
+        caller is to start the same program again. Thread: main.
         """
+        refuse_root_with_pickle(self.settings)
+        before = threading.enumerate()
         self._set_up_logs()
-        with StopSignals(self._on_signal, remap_term=self.settings.worker_remap_sigterm == "SIGQUIT"):
-            self._banner()
-            self.start()
-            self._wanted.wait()
-            try:
-                self.stop()
-            except LifecycleError as exc:
-                log.error("the worker did not stop cleanly", extra={"error": str(exc)})
-                self._exit_code = self._exit_code or ExitCode.FAILURE
-        self.app.close()
-        if self.error is not None:
-            log.error("the worker could not go on", extra={"error": str(self.error)})
-        leave(self._exit_code)
+        remap_term = self.settings.worker_remap_sigterm == "SIGQUIT"
+        with StopSignals(self._on_signal, remap_term, self._children):
+            for line in banner(self.plan, self._all_policies()):
+                log.info(line)
+            with self._alone():
+                self.start()
+                if on_started is not None:
+                    on_started()
+                self._wanted.wait()
+                self._stop_in_time()
+            self.app.close()
+            if self.error is not None:
+                log.error("the worker could not go on", extra={"error": str(self.error)})
+            if not self.restart_wanted:
+                leave(self._exit_code, before)
+            need_not_end()
         return self._exit_code
 
     def start(self) -> None:
@@ -140,10 +162,15 @@ class Worker:
         Raises: StopTimeout, LifecycleError after everything was asked to stop.
         """
         self._wanted.set()
+        self.phase = max(self.phase, Phase.WARM)
         limit_s = self.settings.worker_shutdown_timeout if timeout_s is None else timeout_s
-        self.plan.shutdown_within(FOREVER_S if limit_s is None else limit_s)
+        last_s = WINDING_DOWN_S if limit_s is None else min(LAST_PART_MAX_S, LAST_PART * limit_s)
+        self.plan.shutdown_within(FOREVER_S if limit_s is None else limit_s - last_s)
         try:
-            self._graph.stop((FOREVER_S if limit_s is None else limit_s) + WINDING_DOWN_S)
+            if self.plan.shutdown is not None:
+                # Before the user's own steps, which the graph stops first and which may take their time.
+                self.plan.shutdown.begin(self.plan.running_may_last_until(self.plan.clock.monotonic() + FOREVER_S))
+            self._graph.stop(FOREVER_S + last_s if limit_s is None else limit_s)
         finally:
             worker_shutdown.send(sender=self)
 
@@ -161,15 +188,49 @@ class Worker:
 
     def ask_to_stop(self, code: int = ExitCode.OK, cold: bool = False) -> None:
         """Make ``run`` return; a cold stop does not wait for what runs. Thread: any."""
+        self._go_to(Phase.COLD if cold else Phase.WARM, code)
+
+    def _go_to(self, phase: Phase, code: int) -> None:
         if code and not self._exit_code:
             self._exit_code = code
-        if cold:
-            self.plan.hurry.set()
+        self.phase = max(self.phase, phase)
+        if phase >= Phase.SOFT:
+            self.plan.haste.hurry.set()
+        if phase >= Phase.COLD:
+            self.plan.haste.at_once.set()
         self._wanted.set()
 
-    def _on_signal(self, name: str, cold: bool, code: int) -> None:
-        log.warning("stopping", extra={"signal": name, "how": "cold" if cold else "warm"})
-        self.ask_to_stop(code, cold)
+    def _on_signal(self, name: str) -> None:
+        now, haste = time.monotonic(), self.plan.haste
+        if haste.at_once.is_set():
+            self.phase = max(self.phase, Phase.COLD)  # the soft wait may have ended by itself
+        following, code = answer(name, self.phase, now - self._last_signal_at, haste.soft_s > 0)
+        self._last_signal_at = now
+        if following == Phase.GONE:
+            vanish(self._exit_code or code)
+        if name == "SIGHUP" and self.phase == Phase.RUNNING:
+            self.restart_wanted = not sys.stdout.isatty()
+        elif following > self.phase:
+            self.restart_wanted = False
+        log.warning("stopping" if following > self.phase else "still stopping", extra=_told(name, following))
+        if following >= Phase.SOFT:
+            self._end_within(haste.soft_s + COLD_WITHIN_S)
+        self._go_to(following, code)
+
+    def _stop_in_time(self) -> None:
+        limit_s = self.settings.worker_shutdown_timeout
+        if limit_s is not None:
+            self._end_within(limit_s)
+        try:
+            self.stop()
+        except LifecycleError as exc:
+            log.error("the worker did not stop cleanly", extra={"error": str(exc)})
+            self._exit_code = self._exit_code or ExitCode.FAILURE
+
+    def _children(self) -> list[int]:
+        pool = self.plan.pool
+        found = pool.stats().get("processes", ()) if pool is not None else ()
+        return [pid for pid in found if isinstance(pid, int)] if isinstance(found, list) else []
 
     def _on_ready(self) -> None:
         first = not self.ready.is_set()
@@ -198,25 +259,23 @@ class Worker:
             return
         logs.setup(logs.config_from(self.settings, worker=self.hostname))
 
-    def _banner(self) -> None:
-        plan = self.plan
-        log.info(
-            "starting",
-            extra={
-                "pool": plan.pool_class.name,
-                "slots": plan.slots,
-                "broker": self.settings.masked().get("broker_url") or "sqlite",
-                "tasks": len(self.app.tasks.regular()),
-            },
-        )
-        if promises := self.promises():
-            log.info("promises of the tasks:\n%s", promises)
+    def _alone(self) -> AbstractContextManager[object]:
+        """Hold what only one process may have: the pid file, and the node's name."""
+        held, settings = ExitStack(), self.settings
+        # Two generations share them for a moment; their keeper holds them.
+        if not settings.worker_autoreload:
+            held.enter_context(PidFile(settings.worker_pidfile, self.hostname))
+            held.enter_context(NodeName(self.hostname, settings.resolved_broker_url("read")))
+        return held
+
+    def _end_within(self, seconds: float) -> None:
+        """End by force after ``seconds``, or sooner when that was said before."""
+        self._end_at = min(self._end_at, time.monotonic() + seconds)
+        end_within(self._end_at - time.monotonic())
 
 
-def node_name(pattern: str) -> str:
-    """Fill in a node name: ``%h`` host, ``%n`` its first part, ``%d`` its domain."""
-    host = socket.gethostname()
-    first, _, domain = host.partition(".")
-    if "@" not in pattern:
-        pattern = f"{pattern}@%h"
-    return pattern.replace("%h", host).replace("%n", first).replace("%d", domain).replace("%%", "%")
+def _told(signal: str, phase: Phase) -> dict[str, str]:
+    told = {"signal": signal, "how": phase.name.lower()}
+    if phase <= Phase.SOFT:
+        told["again"] = "gives back to the broker what runs"
+    return told

@@ -127,6 +127,44 @@ def test_sent_never_outranks_a_worker() -> None:
     assert ev.registers(known)[ev.FIELDS["name"]] == "right"
 
 
+def test_celery_receives_a_retry_before_it_announces_it() -> None:
+    """As captured from Celery 5.7: the child publishes the retry before the parent hears of the child's end."""
+    life = [
+        event("task-sent", 0.0, 5, "gen1@web", retries=0),
+        event("task-received", 0.002, 5, retries=0),
+        event("task-started", 0.003, 6),
+        event("task-sent", 0.012, 8, "gen2@web", retries=1),
+        event("task-received", 0.013, 7, retries=1, eta="2027-01-01T00:00:00+00:00"),
+        event("task-retried", 0.017, 8, exception="KeyError('once')"),
+        event("task-started", 1.0, 9),
+        event("task-succeeded", 1.1, 10, result="1", runtime=0.002),
+    ]
+    known = ev.fold(ev.EMPTY, life)
+    assert [(one.number, one.state, one.started_at, one.result) for one in tries(known)] == [
+        (1, "RETRY", T0 + 0.003, None),
+        (2, "SUCCESS", T0 + 1.0, "1"),
+    ]
+    assert [ev.state(ev.fold(ev.EMPTY, life[:n])) for n in (5, 6, 7)] == ["RECEIVED", "RECEIVED", "STARTED"]
+    # The other child may even begin before the first one's end is announced.
+    overtaken = [*life[:5], event("task-started", 0.014, 7), life[5], life[7]]
+    assert [(one.number, one.state) for one in tries(ev.fold(ev.EMPTY, overtaken))] == [(1, "RETRY"), (2, "SUCCESS")]
+
+
+def test_a_redelivery_is_the_same_attempt_begun_twice() -> None:
+    known = ev.fold(
+        ev.EMPTY,
+        [
+            event("task-received", 0, 1, retries=0),
+            event("task-started", 1, 2),
+            event("task-received", 60, 3, retries=0),
+            event("task-started", 61, 4),
+            event("task-succeeded", 62, 5, result="1"),
+        ],
+    )
+    shown = item(0, "t", known)
+    assert (shown.tries, shown.state, shown.anomalies) == (1, "SUCCESS", ("started twice",))
+
+
 def test_attempts_are_told_apart_on_hosts_with_wrong_clocks() -> None:
     """The second attempt runs on a host whose clock is a minute behind."""
     known = ev.fold(

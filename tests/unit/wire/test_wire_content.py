@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsq.errors import ConfigError, MalformedMessage, UntrustedContent, UsageError
+from opsq.errors import ConfigError, MalformedMessage, UntrustedContent, UsageError, WorkerLostError
 from opsq.wire import content
 from opsq.wire.content import DEFAULT_REGISTRY, JSON_ONLY, Limits, Serializer, accept_set, dumps, json_with, loads
 from opsq.wire.limits import check_shape
@@ -190,6 +190,13 @@ def test_pickle_is_not_touched_unless_accepted() -> None:
     with pytest.raises(UntrustedContent) as caught:
         loads(pickle.dumps(Trap()), "application/x-python-serialize", "binary", accept=JSON_ONLY)
     assert "accept_content" in str(caught.value)
+
+
+@pytest.mark.parametrize("module", ["celery.exceptions", "billiard.exceptions"])
+def test_celerys_own_errors_in_a_pickle_need_no_celery(module: str) -> None:
+    pickled = f"c{module}\nWorkerLostError\n(VIt died.\ntR.".encode()
+    error = loads(pickled, "application/x-python-serialize", "binary", accept=accept_set(["pickle"]))
+    assert (type(error), getattr(error, "args", None)) == (WorkerLostError, ("It died.",))
 
 
 def test_a_broken_pickle_is_malformed() -> None:

@@ -18,7 +18,7 @@ from opsq.core.worker.emit import Emitter
 from opsq.core.worker.event_buffer import EventBuffer, ReplayRing, Sent
 from opsq.errors import BrokerUnavailable
 from opsq.settings import Settings
-from opsq.testing.harness import running_worker
+from opsq.testing.harness import running_worker, send_raw
 from opsq.wire.event import EVENT_KINDS, Event, parse_events
 
 PATIENCE_S = 15.0
@@ -213,3 +213,12 @@ def test_switched_off() -> None:
     emitter.task_events = False
     emitter.emit("task-received", {"uuid": "a", "timestamp": 1.0})
     assert len(emitter.buffer) == 0
+
+
+def test_what_is_set_aside_is_announced(app: Opsq) -> None:
+    with listening(app) as ear, running_worker(app, pool="threads", concurrency=1):
+        send_raw(app, b"{}", {})
+        rejected = ear.wait("task-rejected")
+    assert rejected.fields["quarantined"] == "malformed"
+    assert rejected.fields["requeue"] is False
+    assert rejected.uuid, "what `opsq quarantine show` takes"

@@ -78,11 +78,11 @@ def test_refused_in_the_slot(app: Opsq, body: bytes, says: str) -> None:
         send_raw(app, body, headers())
         outcome = worker.wait("settled", "id-1").detail
         assert isinstance(outcome, Outcome)
-        assert (outcome.state, outcome.settle) == ("MALFORMED", "reject")
+        assert (outcome.state, outcome.settle) == ("MALFORMED", "ack"), "acknowledged, for it is in the quarantine"
         assert says in str(outcome.exception_repr)
         assert app.AsyncResult("id-1").state == "FAILURE"
         assert add.delay(2, 3).get(timeout=10) == 5
-    assert worker.counters == {"MALFORMED": 1, "SUCCESS": 1}
+    assert worker.counters == {"quarantined": 1, "MALFORMED": 1, "SUCCESS": 1}
 
 
 def test_an_unknown_task(app: Opsq) -> None:

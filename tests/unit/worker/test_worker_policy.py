@@ -8,8 +8,9 @@ import pytest
 
 from opsq import Opsq
 from opsq.core.pools.registry import POOLS, load_pool
+from opsq.core.worker.naming import node_name
 from opsq.core.worker.policy import Policies, Policy, check_pool
-from opsq.core.worker.worker import Worker, node_name
+from opsq.core.worker.worker import Worker
 from opsq.errors import ConfigError
 
 
@@ -62,7 +63,7 @@ def test_a_pool_keeps_a_limit_or_refuses_it(app: Opsq, pool: str, limit: str) ->
 
 
 def test_an_unknown_pool(app: Opsq) -> None:
-    with pytest.raises(ConfigError, match="asyncio, prefork, solo, threads"):
+    with pytest.raises(ConfigError, match="asyncio, eventlet, gevent, prefork, solo, threads"):
         Worker(app, pool="treads")
 
 

@@ -14,6 +14,7 @@ from opsq.core.request import Context
 from opsq.core.worker.follow import child_id
 from opsq.errors import Ignore, Reject, UsageError
 from opsq.testing.harness import RunningWorker, running_worker
+from tests.unit.worker.conftest import MakeApp
 
 
 def end(worker: RunningWorker, task_id: str, times: int = 1) -> Outcome:
@@ -112,6 +113,19 @@ def test_a_result_that_cannot_be_written(app: Opsq) -> None:
         assert result.state == "FAILURE"
     assert outcome.state == "FAILURE"
     assert "lock" in str(outcome.exception_repr)
+
+
+def test_arguments_that_only_the_message_could_carry_cost_no_result(make_app: MakeApp) -> None:
+    app = make_app(result_extended=True, accept_content=["json", "pickle"], task_serializer="pickle")
+
+    @app.task
+    def size(numbers: set[int]) -> int:
+        return len(numbers)
+
+    with running_worker(app, pool="threads", concurrency=1):
+        result = size.delay({1, 2})
+        assert result.get(timeout=10) == 2
+    assert (result.args, result.kwargs) == ("({1, 2},)", "{}")
 
 
 def test_ignore_and_reject(app: Opsq) -> None:

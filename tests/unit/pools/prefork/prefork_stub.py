@@ -19,6 +19,7 @@ class StubRunner:
     def __init__(self) -> None:
         self.built_in = os.getpid()
         self.hoard: list[bytearray] = []
+        self.files: list[int] = []
 
     def run(self, job: Job) -> Outcome:
         """Do what the task name says; ``job.headers['arg']`` is its argument."""
@@ -29,6 +30,8 @@ class StubRunner:
             shown = action(self, job)
         except SoftTimeLimitExceeded as exc:
             state, error = "FAILURE", f"SoftTimeLimitExceeded{exc.args}"
+        if job.task == "slow_store":
+            time.sleep(20)  # outside of the task's own code
         now = time.time()
         return Outcome(
             key=job.key,
@@ -99,6 +102,17 @@ def _grandchild(runner: StubRunner, job: Job) -> str | None:
     return None
 
 
+def _leave_a_program(runner: StubRunner, job: Job) -> str | None:
+    """Start a program that would run on for 30 s, and say who it is; ``arg``: start it in a session of its own."""
+    program = [sys.executable, "-c", "import time; time.sleep(30)"]
+    return str(subprocess.Popen(program, start_new_session=bool(job.headers["arg"])).pid)
+
+
+def _open_files(runner: StubRunner, job: Job) -> str | None:
+    runner.files += [os.open(os.devnull, os.O_RDONLY) for _ in range(job.headers["arg"])]
+    return None
+
+
 def _hoard(runner: StubRunner, job: Job) -> str | None:
     runner.hoard.append(bytearray(os.urandom(1 << 20) * int(job.headers["arg"])))
     return None
@@ -122,6 +136,9 @@ ACTIONS: dict[str, Callable[[StubRunner, Job], str | None]] = {
     "die": _die,
     "exit": lambda runner, job: os._exit(job.headers["arg"]),
     "grandchild": _grandchild,
+    "leave_a_program": _leave_a_program,
+    "open_files": _open_files,
+    "slow_store": lambda runner, job: None,
     "hoard": _hoard,
     "close_sockets": _close_sockets,
     "raise": _raise,

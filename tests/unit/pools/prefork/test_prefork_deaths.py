@@ -156,15 +156,21 @@ threading.Event().wait()
 """
 
 
+def _four_of(pid):
+    family = psutil.Process(pid).children(recursive=True)
+    return family if len(family) >= 4 else []
+
+
 def test_nobody_outlives_a_killed_worker(harness):
     program = WORKER.format(path=[os.path.dirname(__file__), os.getcwd()])
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout is not None
         while worker.stdout.readline().strip() != "up":
             assert worker.poll() is None
-        family = psutil.Process(worker.pid).children(recursive=True)
-        assert len(family) >= 4
-        worker.kill()
+        try:
+            family = harness.probe(lambda: _four_of(worker.pid), "the fork server and three children")
+        finally:
+            worker.kill()
         worker.wait()
         for process in family:
             harness.probe(lambda pid=process.pid: harness.gone(pid), "the end of all", within_s=2)

@@ -41,7 +41,7 @@ def test_the_soft_limit_raises_inside_the_task_and_the_child_lives(harness):
     pool.submit(after)
     outcome = harness.outcome(job)
     assert outcome.exception_repr == "SoftTimeLimitExceeded(0.2,)"
-    assert 0.2 <= outcome.runtime_s < 0.6
+    assert 0.19 <= outcome.runtime_s < 0.6, "its signal may come a little early"
     assert (harness.outcome(after).state, harness.outcome(after).pid) == ("SUCCESS", pid)
 
 
