@@ -45,11 +45,15 @@ class Site:
 
     def environment(self) -> dict[str, str]:
         """What the worker's process needs to find this site."""
-        return os.environ | self.settings | {
-            "OPSQ_DATA_DIR": str(self.folder),
-            "BENCH_BOARD": str(self.board_path),
-            "BENCH_ROWS": str(self.rows),
-        }
+        return (
+            os.environ
+            | self.settings
+            | {
+                "OPSQ_DATA_DIR": str(self.folder),
+                "BENCH_BOARD": str(self.board_path),
+                "BENCH_ROWS": str(self.rows),
+            }
+        )
 
     def enter(self) -> None:
         """Point this very process at the site, before ``benchmarks.workload`` is imported."""

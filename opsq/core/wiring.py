@@ -92,7 +92,8 @@ class Wiring:
                 lambda message: self.publisher.publish(message),
                 addresses_of(settings),
                 serializer=settings.task_serializer,
-                accept=accept_set(settings.accept_content),
+                accept=accept_set(settings.accept_content, self.serializers),
+                serializers=self.serializers,
             ),
             lambda: sum(self.purge(queue.name) for queue in self.queues.declared),
         )

@@ -17,7 +17,7 @@ from opsq.errors import TimeLimitExceeded, WorkerLostError
 from opsq.testing.harness import waiting
 
 PATIENCE_S = 30.0
-MODULE = '''
+MODULE = """
 import os, pathlib, signal, sys, time
 from opsq import Opsq
 from opsq.core.worker.worker import Worker
@@ -58,7 +58,7 @@ if sys.argv[1:] == ["prefork"]:  # other pools would refuse to start with it
 
 if __name__ == "__main__":
     sys.exit(Worker(app, pool=sys.argv[1], concurrency=2).run())
-'''
+"""
 
 
 class Site:

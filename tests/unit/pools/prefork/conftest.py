@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -31,6 +32,16 @@ class Harness:
         self.order: list[tuple[str, int]] = []
         self.pools: list[PreforkPool] = []
         self._key = 0
+        self._others = {child.pid for child in psutil.Process().children()}
+
+    def family(self) -> list[psutil.Process]:
+        """The processes below this one that began after the harness; other tests' servers are not ours to touch."""
+        found: list[psutil.Process] = []
+        for child in psutil.Process().children():
+            if child.pid not in self._others:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    found += [child, *child.children(recursive=True)]
+        return found
 
     def pool(self, slots: int = 2, setup: Any = STUB, start: bool = True, **settings: Any) -> PreforkPool:
         """Make a pool that ends with the test."""
@@ -147,12 +158,11 @@ class Harness:
 @pytest.fixture
 def harness(monkeypatch: pytest.MonkeyPatch) -> Iterator[Harness]:
     monkeypatch.syspath_prepend(os.path.dirname(__file__))
-    before = {child.pid for child in psutil.Process().children(recursive=True)}
     made = Harness()
     yield made
     for pool in made.pools:
         pool.stop(time.monotonic() + 2)
-    left = {child.pid for child in psutil.Process().children(recursive=True)} - before
+    left = made.family()
     assert not left, f"processes left behind: {left}"
     assert not made.doubles, f"two outcomes for one job: {made.doubles}"
     assert "prefork_stub" not in sys.modules, "the worker itself must not need the app's child side"

@@ -81,7 +81,7 @@ def test_all_children_killed_ten_times_in_a_row(harness):
         assert harness.outcome(job).state == "SUCCESS"
     assert time.monotonic() - begun < 5
     assert len(seen) == 30
-    zombies = [p for p in psutil.Process().children(recursive=True) if p.status() == psutil.STATUS_ZOMBIE]
+    zombies = [p for p in harness.family() if p.status() == psutil.STATUS_ZOMBIE]
     assert not zombies
 
 
@@ -91,7 +91,7 @@ def test_term_lets_a_child_finish_its_job_first(harness, tmp_path):
     job, after = harness.job("when_told", str(tmp_path / "job")), harness.job("noop")
     pool.submit(job)
     pid = harness.begun(job)
-    for process in psutil.Process().children(recursive=True):
+    for process in harness.family():
         process.terminate()
         process.send_signal(signal.SIGINT)
     pool.submit(after)

@@ -6,7 +6,6 @@ import os
 import signal
 import time
 
-import psutil
 import pytest
 
 
@@ -252,7 +251,7 @@ def test_drain_kills_what_outlasts_the_deadline_and_returns_it(harness, tmp_path
 
 def test_stop_ends_everything_within_the_deadline(harness, tmp_path):
     pool = harness.pool(slots=3)
-    family = psutil.Process().children(recursive=True)
+    family = harness.family()
     job = harness.job("when_told", str(tmp_path / "stuck"))
     pool.submit(job)
     harness.begun(job)
@@ -280,7 +279,7 @@ def test_stop_without_start_and_twice(harness):
 def test_an_idle_pool_does_nothing(harness):
     pool = harness.pool(slots=2)
     harness.full(pool, 2)
-    family = psutil.Process().children(recursive=True)
+    family = harness.family()
     turns = harness.probe(lambda: [process.num_ctx_switches().voluntary for process in family], "figures")
     job = harness.job("sleep", 0.5)
     pool.submit(job)

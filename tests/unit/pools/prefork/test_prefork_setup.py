@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 
-import psutil
 import pytest
 
 from opsq.core.pools.base import PoolConfig
@@ -33,8 +32,7 @@ def test_an_app_that_fails_in_the_child_is_shown_with_its_traceback(harness):
     pool = harness.pool(setup="prefork_stub:broken", start=False)
     with pytest.raises(ConfigError, match="the stub's set-up failed on purpose"):
         pool.start()
-    # Other tests' servers are children of this process too.
-    assert not [child for child in psutil.Process().children() if "python" in child.name()]
+    assert not harness.family()
 
 
 def test_a_callable_that_only_lives_here_is_refused_in_one_sentence(harness):
