@@ -42,7 +42,8 @@ class Waker:
 
     def __init__(self) -> None:
         self._closed = True
-        if sys.platform == "linux":
+        self._counts = sys.platform == "linux"
+        if self._counts:
             self._read = self._write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
             self._read, self._write = os.pipe()
@@ -58,12 +59,19 @@ class Waker:
         """Make it readable. Never blocks; a full pipe is readable already."""
         if not self._closed:
             with suppress(BlockingIOError):
-                os.write(self._write, (1).to_bytes(8, sys.byteorder))
+                if self._counts:
+                    # Not os.write: eventlet's lets another greenlet run first, and refuses two that write at once.
+                    os.eventfd_write(self._write, 1)
+                else:
+                    os.write(self._write, b"!")
 
     def drain(self) -> None:
         """Make it unreadable again."""
         with suppress(BlockingIOError):
-            os.read(self._read, 4096)
+            if self._counts:
+                os.eventfd_read(self._read)
+            else:
+                os.read(self._read, 4096)
 
     def close(self) -> None:
         """Give the descriptors back. Safe to call twice."""
