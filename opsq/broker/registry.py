@@ -48,7 +48,7 @@ _RABBITMQ = Features(
     priorities=True,
     message_ttl=True,
     queue_expiry=True,
-    head_requeue=True,
+    # Not head_requeue: the slot that a rejection frees may be filled before RabbitMQ has put the message back.
     keeps_unsettled=True,
     cross_process=True,
 )
