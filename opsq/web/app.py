@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from opsq.web.access.door import STRANGER
 from opsq.web.assets import Assets
 from opsq.web.deps import Deps
 from opsq.web.errors import ErrorView, as_json, describe
@@ -45,13 +46,18 @@ def create_app(deps: Deps) -> Starlette:
     assets = Assets.load()
     renderer = Renderer(assets, deps.places)
     handlers = Handlers(deps, assets, renderer)
-    routes = [Route(spec.path, spec.bind(handlers), methods=[spec.method], name=spec.name) for spec in ROUTES]
+    routes = [
+        Route(spec.path, spec.bind(handlers, deps.gate), methods=[spec.method], name=spec.name) for spec in ROUTES
+    ]
 
     async def on_error(request: Request, exc: Exception) -> Response:
+        headers = dict(getattr(exc, "headers", None) or {})
+        if isinstance(exc, HTTPException) and exc.status_code == 303:
+            return Response(status_code=303, headers=headers)
         view = describe(exc, request, deps.places)
         if request.url.path.removeprefix(deps.places.prefix).startswith("/api/"):
-            return as_json(view)
-        return HTMLResponse(_error_page(view, request, deps, renderer), status_code=view.status)
+            return as_json(view, headers)
+        return HTMLResponse(_error_page(view, request, deps, renderer), status_code=view.status, headers=headers)
 
     return Starlette(
         routes=routes,
@@ -66,5 +72,6 @@ def create_app(deps: Deps) -> Starlette:
 
 def _error_page(view: ErrorView, request: Request, deps: Deps, renderer: Renderer) -> str:
     now = deps.clock.now()
-    surroundings = shell(view.heading, None, Ask(page=""), deps.here, deps.places, live="", now=now)
+    visitor = getattr(request.state, "visitor", STRANGER)
+    surroundings = shell(view.heading, None, Ask("", visitor), deps.here, deps.places, live="", now=now)
     return renderer.write("pages/error.html", {"shell": surroundings, "view": view, "now": now})

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from opsq.clock import Clock, SystemClock
 from opsq.events.feed import Feed
 from opsq.events.query import Query
+from opsq.web.access.door import Door
+from opsq.web.access.gate import Gate
 from opsq.web.memo import Memo
 from opsq.web.view_common import Places
 from opsq.web.view_shell import Place
@@ -17,14 +19,16 @@ from opsq.web.view_shell import Place
 class Deps:
     """Everything ``create_app`` asks for.
 
-    here: what the shell says about this monitor. places: writes URLs below the prefix. allowed_hosts: names
-    a Host header may carry, empty for any. stopping: set when the server goes down, so that streams end.
-    memo: reads shared between viewers.
+    door: knows accounts. gate: lets requests through. here: what the shell says about this monitor. places:
+    writes URLs below the prefix. allowed_hosts: names a Host header may carry, empty for any. stopping: set when
+    the server goes down, so that streams end. memo: reads shared between viewers.
     """
 
     query: Query
     feed: Feed
     here: Place
+    door: Door
+    gate: Gate
     places: Places = field(default_factory=Places)
     allowed_hosts: frozenset[str] = frozenset()
     clock: Clock = field(default_factory=SystemClock)

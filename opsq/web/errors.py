@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,15 @@ from opsq.web.view_common import Link, Places
 
 logger = logging.getLogger("opsq.web")
 
-_HEADINGS: Final = {404: "Not here", 405: "Not possible", 500: "The page could not be made", 503: "No answer"}
+_HEADINGS: Final = {
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Not here",
+    405: "Not possible",
+    429: "Too many, too fast",
+    500: "The page could not be made",
+    503: "No answer",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ def describe(exc: Exception, request: Request, places: Places) -> ErrorView:
     )  # fmt: skip
 
 
-def as_json(view: ErrorView) -> Response:
+def as_json(view: ErrorView, headers: Mapping[str, str]) -> Response:
     """Answer a program."""
     body = msgspec.json.encode(ErrorEnvelope(ErrorBody(view.status, view.what, view.reference)))
-    return Response(body + b"\n", status_code=view.status, media_type="application/json")
+    return Response(body + b"\n", status_code=view.status, media_type="application/json", headers=dict(headers))

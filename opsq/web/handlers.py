@@ -20,6 +20,7 @@ from opsq.web.live import Session, stream
 from opsq.web.metrics import MonitorCollector
 from opsq.web.pages import Page, make_page, page_named
 from opsq.web.render import Renderer
+from opsq.web.sign_in import SignIn
 from opsq.web.terms import parse
 from opsq.web.view_common import Ask, parse_ask
 
@@ -33,6 +34,7 @@ class Handlers:
         self._deps = deps
         self._assets = assets
         self._renderer = renderer
+        self.signing = SignIn(deps, renderer)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(MonitorCollector(lambda: facts.scrape(deps)))
 
@@ -141,7 +143,8 @@ def ask_of(request: Request, page: str) -> Ask:
     params = dict(request.query_params)
     params["q"] = " ".join(request.query_params.getlist("q"))
     task_id = request.path_params.get("id", "") if page == "task" else ""
-    return parse_ask(page, params, request.cookies, task_id or (params.get("id", "") if page == "task" else ""))
+    task_id = task_id or (params.get("id", "") if page == "task" else "")
+    return parse_ask(page, params, request.cookies, task_id, request.state.visitor)
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -1,32 +1,49 @@
-"""Every URL of the monitor in one table: documentation, tests and the application read it."""
+"""Every URL of the monitor in one table: documentation, permission checks, tests and the application read it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
+from starlette.requests import Request
+from starlette.responses import Response
+
+from opsq.web.access.gate import Gate, Need
 from opsq.web.handlers import Handler, Handlers
+from opsq.web.security import SAFE_METHODS
 
 
 @dataclass(frozen=True, slots=True)
 class RouteSpec:
-    """One URL. handler: name of a method of ``Handlers``. action: what a caller must be allowed to do.
+    """One URL. handler: a method of ``Handlers``, or of a part of it.
 
-    kind: ``page``, ``live``, ``api``, ``probe`` or ``asset``; it decides how errors are answered.
+    permission: a name of ``access.permissions``, or ``none``. kind: ``page``, ``live``, ``api``, ``probe`` or
+    ``asset``; it decides how errors are answered.
     """
 
     method: str
     path: str
     name: str
     handler: str
-    action: str
+    permission: str
     kind: str
     summary: str
 
-    def bind(self, handlers: Handlers) -> Handler:
-        """Find the method that answers."""
-        found: Handler = getattr(handlers, self.handler)
-        return found
+    @property
+    def need(self) -> Need:
+        """What the gate asks of a visitor."""
+        return Need(self.permission, self.kind, self.method not in SAFE_METHODS)
+
+    def bind(self, handlers: Handlers, gate: Gate) -> Handler:
+        """Find the method that answers, behind the gate."""
+        answer: Handler = attrgetter(self.handler)(handlers)
+
+        async def admitted(request: Request) -> Response:
+            request.state.visitor = await gate.admit(request, self.need)
+            return await answer(request)
+
+        return admitted
 
 
 ROUTES: Final = (
@@ -44,5 +61,8 @@ ROUTES: Final = (
     RouteSpec("GET", "/metrics", "metrics", "metrics", "metrics", "probe", "Prometheus and OpenMetrics text."),
     RouteSpec("GET", "/healthz", "healthz", "healthz", "none", "probe", "The monitor's process lives."),
     RouteSpec("GET", "/readyz", "readyz", "readyz", "none", "probe", "Events arrive and history is kept."),
+    RouteSpec("GET", "/sign-in", "sign-in", "signing.page", "none", "page", "Ask who you are."),
+    RouteSpec("POST", "/sign-in", "signing-in", "signing.enter", "none", "page", "Check a name and a password."),
+    RouteSpec("POST", "/sign-out", "sign-out", "signing.leave", "none", "page", "Forget this browser."),
     RouteSpec("GET", "/static/{file:path}", "static", "static", "none", "asset", "Style, script and icon."),
 )

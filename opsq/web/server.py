@@ -7,7 +7,7 @@ import errno
 import logging
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import uvicorn
@@ -26,11 +26,15 @@ _BACKLOG: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen. port: 0 takes any free one. prefix: path that a proxy puts before ours."""
+    """Where to listen. port: 0 takes any free one. prefix: path that a proxy puts before ours.
+
+    proxies: addresses or networks whose word on the visitor's address and scheme is taken.
+    """
 
     host: str
     port: int
     prefix: str = ""
+    proxies: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -39,15 +43,18 @@ class Address:
         return f"http://{host}:{self.port}{self.prefix}/"
 
 
-def bind(address: Address) -> socket.socket:
-    """Bind a listening socket. Raises ConfigError in one sentence when that is refused or must not be."""
-    if not is_loopback(address.host):
+def bind(address: Address, *, everybody: bool) -> socket.socket:
+    """Bind a listening socket. everybody: nobody has to sign in, which is refused on anything but loopback.
+
+    Raises ConfigError in one sentence when that is refused or the address cannot be had.
+    """
+    if everybody and not is_loopback(address.host):
         raise ConfigError(
             [
                 Fault(
-                    f"the pages have no login yet, so they are served on loopback only, not on {address.host}",
+                    f"nobody has an account, so the pages are served on loopback only, not on {address.host}",
                     "web_host",
-                    "listen on 127.0.0.1 and put a proxy with a login in front",
+                    "make an account with `opsq users add NAME --role admin`, or set web_admin_password",
                 )
             ]
         )
@@ -88,11 +95,12 @@ class WebServer:
 
     def start(self) -> None:
         """Bind, then serve; returns when requests are answered. Raises ConfigError or OpsqError."""
-        self._sock = bind(self._asked)
-        self.address = Address(self._asked.host, int(self._sock.getsockname()[1]), self._asked.prefix)
+        self._sock = bind(self._asked, everybody=self._deps.door.open)
+        self.address = replace(self._asked, port=int(self._sock.getsockname()[1]))
         config = uvicorn.Config(
             create_app(self._deps), log_config=None, access_log=False, log_level="warning", server_header=False,
-            lifespan="off", proxy_headers=False, timeout_graceful_shutdown=GRACE_S, loop="asyncio", ws="none",
+            lifespan="off", proxy_headers=bool(self._asked.proxies), forwarded_allow_ips=list(self._asked.proxies),
+            timeout_graceful_shutdown=GRACE_S, loop="asyncio", ws="none",
         )  # fmt: skip
         self._server = _Server(config, self._serving)
         self._thread = threading.Thread(target=self._main, name="opsq-web", daemon=True)

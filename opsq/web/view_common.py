@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from opsq.events.records import Segments
 from opsq.web import charts
+from opsq.web.access.door import STRANGER, Visitor
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,11 @@ PERCENTILES: Final = (50, 95, 99)
 class Ask:
     """What a request for a page asked for, already checked; nonsense in the URL falls back to the default.
 
-    before: list cursor. percentile: 50, 95 or 99. theme and density: choices kept in cookies, or empty.
+    visitor: who asks. before: list cursor. percentile: 50, 95 or 99. theme, density: kept in cookies, or empty.
     """
 
     page: str
+    visitor: Visitor = STRANGER
     range: Range = DEFAULT_RANGE
     range_given: bool = False
     q: str = ""
@@ -96,7 +98,9 @@ MAX_QUERY_LENGTH: Final = 2000
 _LARGEST_CURSOR: Final = 2**63 - 1
 
 
-def parse_ask(page: str, params: Mapping[str, str], cookies: Mapping[str, str], task_id: str = "") -> Ask:
+def parse_ask(
+    page: str, params: Mapping[str, str], cookies: Mapping[str, str], task_id: str = "", visitor: Visitor = STRANGER
+) -> Ask:
     """Read what a request asked for. Never raises: a link from an older version must still open."""
     chosen = next((r for r in RANGES if r.key == params.get("range")), None)
     before = params.get("before", "")
@@ -104,6 +108,7 @@ def parse_ask(page: str, params: Mapping[str, str], cookies: Mapping[str, str], 
     theme, density = cookies.get("opsq_theme", ""), cookies.get("opsq_density", "")
     return Ask(
         page=page,
+        visitor=visitor,
         range=chosen or DEFAULT_RANGE,
         range_given=chosen is not None,
         q=" ".join(params.get("q", "")[:MAX_QUERY_LENGTH].split()),

@@ -69,6 +69,8 @@ class Shell:
     history: str = ""
     theme: str = ""
     density: str = ""
+    visitor: str = ""
+    sign_out: str = ""
 
 
 def shell(
@@ -90,6 +92,8 @@ def shell(
         live=live,
         theme=ask.theme,
         density=ask.density,
+        visitor=ask.visitor.name if ask.visitor.how != "open" else "",
+        sign_out=places.to("/sign-out") if ask.visitor.how == "session" else "",
     )
 
 

@@ -192,12 +192,13 @@ def _error(asked: Filter) -> TermError | None:
 
 def _count(page: TaskPage, asked: Filter) -> str:
     if page.total is not None:
-        return words.plural(page.total, "task")
+        return f"{'≥ ' if page.at_least else ''}{words.plural(page.total, 'task')}"
     return f"{'≥ ' if page.older is not None else ''}{words.plural(len(page.items), 'task')}"
 
 
 def _shown(page: TaskPage) -> str:
-    total = f" of {words.count(page.total)}" if page.total is not None else ""
+    least = "≥ " if page.at_least else ""
+    total = f" of {least}{words.count(page.total)}" if page.total is not None else ""
     stopped = "" if page.complete else f", stopped after looking at {words.count(page.scanned)}"
     return f"{words.count(len(page.items))}{total}, newest first{stopped}"
 

@@ -48,7 +48,7 @@ def embedded(tmp_path: Path) -> Settings:
 
 
 def test_the_parts_start_in_their_order(tmp_path: Path) -> None:
-    assert build(embedded(tmp_path)).order() == ["history", "cluster", "fold", "depth", "intake", "pages"]
+    assert build(embedded(tmp_path)).order() == ["history", "cluster", "fold", "depth", "intake", "steering", "pages"]
     assert "pages" not in build(embedded(tmp_path), web=False).order()
 
 

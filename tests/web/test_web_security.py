@@ -73,12 +73,14 @@ def test_loopback(host: str, loopback: bool) -> None:
 
 
 def test_no_login_means_loopback_only() -> None:
-    with pytest.raises(ConfigError, match=r"served on loopback only, not on 0\.0\.0\.0 .*; listen on 127\.0\.0\.1"):
-        bind(Address("0.0.0.0", 0))
+    with pytest.raises(ConfigError, match=r"served on loopback only, not on 0\.0\.0\.0 .*opsq users add"):
+        bind(Address("0.0.0.0", 0), everybody=True)
+    with bind(Address("0.0.0.0", 0), everybody=False) as sock:
+        assert sock.getsockname()[1] > 0
 
 
 def test_a_taken_port_is_said_in_one_sentence() -> None:
-    with bind(Address("127.0.0.1", 0)) as first:
+    with bind(Address("127.0.0.1", 0), everybody=True) as first:
         port = first.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"port {port} on 127\.0\.0\.1 is taken .* --port or web_port"):
-            bind(Address("127.0.0.1", port))
+            bind(Address("127.0.0.1", port), everybody=True)

@@ -19,6 +19,7 @@ from opsq.events.records import DepthSample
 from opsq.events.store import MemoryStore
 from opsq.events.stream import StreamStatus
 from opsq.events.writer import Writer
+from opsq.web.access.assemble import open_access
 from opsq.web.deps import Deps
 from opsq.web.memo import Memo
 from opsq.web.view_common import Places
@@ -75,6 +76,10 @@ class Source:
         taken, self.events = self.events, []
         return taken
 
+    def take_inserted(self) -> list[Event | Malformed]:
+        """Nothing arrives out of turn here."""
+        return []
+
     def take_dropped(self) -> int:
         """Nothing is ever dropped here."""
         return 0
@@ -114,8 +119,10 @@ class World:
 
     def deps(self, prefix: str = "", broker: str = "redis://:***@broker.internal:6379/0") -> Deps:
         """What the application asks for."""
+        door, gate = open_access(self.clock, prefix)
         return Deps(
-            query=self.query, feed=self.feed, here=Place("production", broker, "1.4.0"), places=Places(prefix),
+            door=door, gate=gate, query=self.query, feed=self.feed,
+            here=Place("production", broker, "1.4.0"), places=Places(prefix),
             allowed_hosts=frozenset({"localhost", "testserver", "127.0.0.1"}), clock=self.clock, memo=Memo(self.clock),
         )  # fmt: skip
 
