@@ -20,7 +20,7 @@ from kombu import connection as _kombu_connection
 from kombu.exceptions import OperationalError
 
 from opsq.broker.kombu_source import KombuSource, declare_exchange, declare_queue
-from opsq.broker.registry import BrokerInfo, find_broker, transport_of
+from opsq.broker.registry import BROKERS, BrokerInfo, find_broker, transport_of
 from opsq.broker.retry import RetryPolicy
 from opsq.broker.source import Source
 from opsq.broker.topology import ExchangeSpec, QueueSpec
@@ -91,6 +91,11 @@ class BrokerConnection:
         return self._brokers[self._url]
 
     @property
+    def tested(self) -> bool:
+        """Whether the broker is one of opsq's table, which run its contract suite."""
+        return BROKERS.get(self.broker.name) is self.broker or self.broker.transport is not None
+
+    @property
     def connected(self) -> bool:
         """Whether there is a connection that nobody has found broken yet."""
         return self._kombu is not None and self._pid == os.getpid()
@@ -110,6 +115,8 @@ class BrokerConnection:
     @property
     def supports_fanout(self) -> bool:
         """Whether one message can reach several queues (events, remote control)."""
+        if self.broker.name in BROKERS:
+            return self.broker.features.fanout
         exchange_types: Iterable[str] = self.kombu.transport.implements.exchange_type
         return "fanout" in exchange_types or bool(getattr(self.kombu.transport.Channel, "supports_fanout", False))
 
@@ -119,19 +126,21 @@ class BrokerConnection:
         transport = self.kombu.transport
         return not transport.implements.asynchronous and not hasattr(transport, "open_source")
 
-    def connect(self, deadline_s: float | None = None) -> None:
+    def connect(self, deadline_s: float | None = None, *, within_s: float | None = None) -> None:
         """Connect to the first URL that answers; does nothing when connected.
 
         deadline_s: seconds to go on trying all URLs, with growing pauses; ``None`` tries each once.
+        within_s: seconds for one try of each, together.
         Raises: BrokerUnavailable with the last cause, ConfigError when a library is missing.
         """
         if self.connected:
             return
         self._forget_parents()
         give_up_at = None if deadline_s is None else time.monotonic() + deadline_s
+        round_ends_at = give_up_at if within_s is None else time.monotonic() + within_s
         pauses = RECONNECT.intervals()
         while True:
-            last = self._one_round(give_up_at)
+            last = self._one_round(round_ends_at)
             if last is None:
                 return
             pause_s = next(pauses)
@@ -156,13 +165,16 @@ class BrokerConnection:
         limits = [limit for limit in (self._connect_timeout_s, left_s) if limit is not None]
         timeout_s = min(limits) if limits else None
         with self.translated():
+            transport = transport_of(self._brokers[url])
             connection = _Connection(
                 url,
-                transport=transport_of(self._brokers[url]),
+                transport=transport,
                 connect_timeout=timeout_s,
                 transport_options=self._options_for(url, timeout_s),
                 **self._kombu_options,
             )
+            if transport is not None:
+                connection.transport_cls = transport  # of sqla+postgresql:// kombu would take its own
             connection.transport  # noqa: B018  imports the library, which may be missing
         with self.translated(connection):
             try:
@@ -254,6 +266,10 @@ class BrokerConnection:
             with self._quietly():
                 connection.release()
             return
+        if not connection.connected:  # found silent or cut: nobody would hear the goodbye
+            with self._quietly():
+                connection.collect(socket_timeout=0.1)
+            return
         # A broker that hangs never answers the goodbye, and kombu would wait for ever.
         farewell = threading.Thread(target=self._say_goodbye, args=(connection,), name="opsq-close", daemon=True)
         farewell.start()
@@ -304,7 +320,7 @@ def open_connection(settings: Settings, *, purpose: Literal["read", "write"]) ->
         options.setdefault("synchronous", settings.broker_sqlite_synchronous)
         options.setdefault("poll_interval_s", settings.broker_sqlite_poll_interval)
         options.setdefault("lease_seconds", settings.lease_seconds)
-    elif urls[0].startswith(("redis", "sentinel")):
+    elif urls[0].startswith(("redis", "sentinel", "sqla", "sqs:", "mongodb")):
         options.setdefault("lease_seconds", settings.lease_seconds)
     if urls[0].startswith(("amqp:", "amqps:", "pyamqp:")):
         options.setdefault("delay_after_s", settings.broker_native_delayed_delivery_after)
@@ -348,5 +364,6 @@ def _shuffled(urls: list[str]) -> Iterator[str]:
 
 def _missing_library(name: str, exc: ImportError) -> str:
     family = {"rediss": "redis", "sentinel": "redis", "sqla": "sqlalchemy"}.get(name, name)
-    cure = f'pip install "opsq[{family}]"' if family == "redis" else f'pip install "kombu[{family.lower()}]"'
+    ours = family in {"redis", "sqlalchemy", "sqs", "mongodb"}
+    cure = f'pip install "opsq[{family}]"' if ours else f'pip install "kombu[{family.lower()}]"'
     return f"the {name} broker needs a library that is not installed ({exc}); {cure}"

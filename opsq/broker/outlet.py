@@ -43,9 +43,12 @@ class BatchOutlet:
 
     def __init__(self, channel: Any) -> None:
         self._send = channel.publish_messages
+        self._limit_silence = getattr(channel, "limit_silence", None)
 
     def send(self, messages: Sequence[OutMessage], timeout_s: float | None) -> int:
         """Send all or none."""
+        if self._limit_silence is not None:
+            self._limit_silence(timeout_s)
         unrouted: int = self._send(messages)
         return unrouted
 

@@ -91,16 +91,17 @@ class Publisher:
         if self._pid != os.getpid():
             self._start_anew_in_child()
         deadline_s = self._deadline_s if deadline_s is None else deadline_s
+        give_up_at = None if deadline_s is None else time.monotonic() + deadline_s
         self._acquire(deadline_s)
         try:
             failed: BrokerUnavailable | None = None
             if self._outlet is not None:
                 try:
-                    self._send(self._outlet, messages, deadline_s)
+                    self._send(self._outlet, messages, _left_s(give_up_at))
                     return
                 except BrokerUnavailable as exc:
                     failed = exc
-            self._send_or_retry(messages, deadline_s, retry, failed)
+            self._send_or_retry(messages, give_up_at, retry, failed)
         finally:
             self._lock.release()
 
@@ -109,8 +110,13 @@ class Publisher:
         if not self._lock.acquire(timeout=-1 if deadline_s is None else deadline_s):
             self.stats.failed += 1
             raise BrokerUnavailable(
-                f"another thread was still publishing after {deadline_s:g} s; the broker may be away"
+                f"{self._place()}: another thread was still publishing to it after {deadline_s:g} s; it may be away"
             )
+
+    def _place(self) -> str:
+        """Name the broker, without its password."""
+        connection = self._connection
+        return "the broker" if connection is None else f"broker {connection.sanitised_url}"
 
     def _send(self, outlet: Outlet, messages: Sequence[OutMessage], timeout_s: float | None) -> None:
         self.stats.unrouted += outlet.send(messages, timeout_s)
@@ -119,19 +125,17 @@ class Publisher:
     def _send_or_retry(
         self,
         messages: Sequence[OutMessage],
-        deadline_s: float | None,
+        give_up_at: float | None,
         retry: RetryPolicy | None,
         failed: BrokerUnavailable | None,
     ) -> None:
         """Try until it is sent, the policy or the deadline ends; ``failed``: what the first try raised."""
-        give_up_at = None if deadline_s is None else time.monotonic() + deadline_s
         pauses = (retry or self._retry).intervals()
         while True:
             if failed is not None:
                 self._wait(failed, messages, pauses, give_up_at)
-            left_s = None if give_up_at is None else max(give_up_at - time.monotonic(), 0.01)
             try:
-                self._send(self._reconnected(left_s), messages, left_s)
+                self._send(self._reconnected(give_up_at), messages, _left_s(give_up_at))
                 return
             except BrokerUnavailable as exc:
                 failed = exc
@@ -155,16 +159,16 @@ class Publisher:
         log.warning("publishing failed, trying again", extra={"error": str(failed), "pause_s": round(pause_s, 3)})
         self._closed.wait(pause_s)
 
-    def _reconnected(self, timeout_s: float | None) -> Outlet:
+    def _reconnected(self, give_up_at: float | None) -> Outlet:
         if self._outlet is not None:
             return self._outlet
         if self._connection is None:
             self._connection = self._connect()
-        self._connection.connect()
+        self._connection.connect(within_s=_left_s(give_up_at))
         self.stats.connects += 1
         outlet = open_outlet(self._connection, confirm=self._confirm, buffer=self._buffer)
         if self._left_over:
-            outlet.send(self._left_over, timeout_s)
+            outlet.send(self._left_over, _left_s(give_up_at))
             self._left_over = []
         self._outlet = outlet
         return outlet
@@ -205,12 +209,13 @@ class Publisher:
         if self._pid != os.getpid():
             return
         timeout_s = self._deadline_s if timeout_s is None else timeout_s
+        give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
         self._acquire(timeout_s)
         try:
             if self._left_over:
-                self._send_or_retry((), timeout_s, None, None)
+                self._send_or_retry((), give_up_at, None, None)
             if self._outlet is not None:
-                self._outlet.flush(timeout_s)
+                self._outlet.flush(_left_s(give_up_at))
         finally:
             self._lock.release()
 
@@ -232,3 +237,8 @@ class Publisher:
                 log.warning("unconfirmed messages were given up at close", extra={"error": str(exc)})
             if connection is not None:
                 connection.close()
+
+
+def _left_s(give_up_at: float | None) -> float | None:
+    """Return the seconds until then, never none at all; ``None`` for no end."""
+    return None if give_up_at is None else max(give_up_at - time.monotonic(), 0.01)

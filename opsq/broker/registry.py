@@ -21,7 +21,9 @@ class Features(Struct, frozen=True, kw_only=True):
     """What a broker can do beyond publishing, routing, consuming and settling.
 
     head_requeue: what is given back is delivered next. keeps_unsettled: what was handed out comes
-    back when its consumer dies. cross_process: several processes can use it.
+    back when its consumer dies. cross_process: several processes can use it. topics, fanout: one
+    message reaches queues that other processes bound (events, remote control). ordered: oldest
+    first. max_message_bytes: the broker's own limit on a message as it is written there.
     """
 
     priorities: bool = False
@@ -34,6 +36,8 @@ class Features(Struct, frozen=True, kw_only=True):
     exact_depth: bool = False
     topics: bool = True
     fanout: bool = True
+    ordered: bool = True
+    max_message_bytes: int | None = None
 
 
 class BrokerInfo(Struct, frozen=True, kw_only=True):
@@ -74,9 +78,46 @@ BROKERS: Mapping[str, BrokerInfo] = {
     "sentinel": BrokerInfo(name="sentinel", transport="opsq.broker.redis.transport:SentinelTransport", features=_REDIS),
     "amqp": BrokerInfo(name="amqp", transport="opsq.broker.amqp.transport:Transport", features=_RABBITMQ),
     "amqps": BrokerInfo(name="amqps", transport="opsq.broker.amqp.transport:TlsTransport", features=_RABBITMQ),
+    "sqla": BrokerInfo(
+        name="sqla",
+        transport="opsq.broker.sql.transport:Transport",
+        features=Features(
+            queue_expiry=True,
+            head_requeue=True,
+            counts_deliveries=True,
+            keeps_unsettled=True,
+            cross_process=True,
+        ),
+    ),
+    "sqs": BrokerInfo(
+        name="sqs",
+        transport="opsq.broker.sqs.transport:Transport",
+        features=Features(
+            counts_deliveries=True,
+            keeps_unsettled=True,
+            cross_process=True,
+            topics=False,
+            fanout=False,
+            ordered=False,
+            max_message_bytes=1_048_576,
+        ),
+    ),
+    "mongodb": BrokerInfo(
+        name="mongodb",
+        transport="opsq.broker.mongodb.transport:Transport",
+        features=Features(
+            priorities=True,
+            queue_expiry=True,
+            head_requeue=True,
+            counts_deliveries=True,
+            keeps_unsettled=True,
+            cross_process=True,
+            max_message_bytes=16_777_216,
+        ),
+    ),
 }
 """Brokers by URL scheme."""
-_ALIASES: Mapping[str, str] = {"pyamqp": "amqp", "rediss": "redis"}
+_ALIASES: Mapping[str, str] = {"pyamqp": "amqp", "rediss": "redis", "sqlalchemy": "sqla"}
 
 PLUGIN_GROUP = "opsq.brokers"
 

@@ -107,10 +107,14 @@ class Reader:
 
 
 class BrokerFixtures:
-    """Fixtures of the contract. Override ``url`` and ``features``; ``options`` are transport options."""
+    """Fixtures of the contract. Override ``url`` and ``features``; ``options`` are transport options.
+
+    many: how many messages a test of quantity sends; less where the server of the tests is slow.
+    """
 
     features = Features()
     options: ClassVar[Options] = {}
+    many: ClassVar[int] = 2000
 
     @pytest.fixture
     def url(self) -> str:

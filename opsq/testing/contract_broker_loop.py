@@ -138,7 +138,7 @@ class ConsumerContract(BrokerFixtures):
         assert reader.consumer.outstanding == 6
 
     def test_adaptive_prefetch_grows_with_quick_work(self, publisher: Publisher, connect: Any, spec: QueueSpec) -> None:
-        publisher.publish_many([message(spec)] * 2000)
+        publisher.publish_many([message(spec)] * self.many)
         seen = 0
 
         def work(batch: list[Delivery]) -> None:
@@ -147,12 +147,12 @@ class ConsumerContract(BrokerFixtures):
         def settled(done: list[Settlement]) -> None:
             nonlocal seen
             seen += len(done)
-            if seen == 2000:
+            if seen == self.many:
                 consumer.stop()
 
         consumer = Consumer(connect(), [spec], on_batch=work, on_settled=settled, prefetch=Adaptive(2))
         consumer.run()
-        assert seen == 2000
+        assert seen == self.many
         assert consumer.prefetch > 2
 
     def test_pause_and_resume(self, publisher: Publisher, read: Any, spec: QueueSpec) -> None:
@@ -182,10 +182,10 @@ class ConsumerContract(BrokerFixtures):
 
     def test_no_queue_starves(self, publisher: Publisher, read: Any) -> None:
         full, quiet = queue_named(unique("full")), queue_named(unique("quiet"))
-        publisher.publish_many([message(full)] * 400)
+        publisher.publish_many([message(full)] * (self.many // 5))
         reader = read(full, quiet, prefetch=10)
         publisher.publish(message(quiet))
-        for _ in range(200):
+        for _ in range(self.many // 10):
             (got,) = reader.take()
             if got.queue == quiet.name:
                 break
@@ -215,8 +215,9 @@ class ConsumerContract(BrokerFixtures):
         assert reader.consumer.stats.stale == 1
 
     def test_no_ack_forgets_by_itself(self, publisher: Publisher, read: Any, spec: QueueSpec) -> None:
-        publisher.publish_many([message(spec)] * 300)
+        count = min(300, self.many)
+        publisher.publish_many([message(spec)] * count)
         reader = read(spec, no_ack=True, prefetch=1)
-        reader.take(300)
+        reader.take(count)
         reader.stop()
         assert read(spec).nothing()

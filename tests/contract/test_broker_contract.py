@@ -24,6 +24,7 @@ from opsq.broker.topology import QueueSpec, event_exchange, event_queue, queue_n
 from opsq.errors import BrokerUnavailable
 from opsq.testing.broker_reader import Reader, message, unique
 from opsq.testing.contract_broker import BrokerContract
+from tests.contract import test_broker_contract_elsewhere
 from tests.rabbitmq import RabbitServer
 from tests.servers import RedisServer, free_port, wait_for_port
 
@@ -143,8 +144,9 @@ class TestSentinel(TestRedis):
 
 
 def test_every_registered_broker_runs_the_contract() -> None:
-    here = inspect.getmembers(sys.modules[__name__], inspect.isclass)
-    tested = {name.removeprefix("Test").lower() for name, kind in here if issubclass(kind, BrokerContract)}
+    files = (sys.modules[__name__], test_broker_contract_elsewhere)
+    found = [each for file in files for each in inspect.getmembers(file, inspect.isclass)]
+    tested = {name.removeprefix("Test").lower() for name, kind in found if issubclass(kind, BrokerContract)}
     assert set(BROKERS) <= tested
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ _SMALL_PREFETCH = 64
 _FULL = 4_096
 # With the watch of ten seconds before it, a silent broker is given up within fifteen.
 _PROBE_S = 3.0
+# Two heartbeats of the broker are missing already: what is asked now is a formality.
+_PROBE_SILENT_S = 1.0
 
 
 class AmqpSource:
@@ -237,9 +240,10 @@ class AmqpSource:
 
         Raises: TimeoutError when the broker does not answer, which is what this is to find out.
         """
-        transport = self._connection.transport
+        transport, heartbeat_s = self._connection.transport, self._connection.heartbeat
+        silent = bool(heartbeat_s) and time.monotonic() - transport.received_at >= heartbeat_s * 0.9
         try:
-            with told(self._connection), transport.having_timeout(_PROBE_S):
+            with told(self._connection), transport.having_timeout(_PROBE_SILENT_S if silent else _PROBE_S):
                 channel = self._connection.channel()
                 waiting = any(
                     channel.queue_declare(queue=name, passive=True).message_count > 0

@@ -17,6 +17,7 @@ from opsq.broker.amqp.buffered import BufferedTcp, BufferedTls, Frame
 from opsq.broker.amqp.delayed import Delays
 from opsq.broker.amqp.outlet import AmqpOutlet
 from opsq.broker.amqp.source import AmqpSource
+from opsq.broker.amqp.standing import AmqpBook
 from opsq.broker.topology import QueueSpec
 
 _Connection: Any = _pyamqp.Connection  # untyped
@@ -138,6 +139,10 @@ class Transport(_Transport):  # type: ignore[misc]  # Any
     def open_outlet(self, *, wait: bool, buffer: int) -> Any:
         """Return the batched way out for opsq's publisher."""
         return AmqpOutlet(self.client.connection, wait=wait, buffer=buffer)
+
+    def standing_orders(self) -> AmqpBook:
+        """Return the book of standing orders."""
+        return AmqpBook(self.client)
 
 
 class TlsTransport(Transport):

@@ -14,6 +14,7 @@ from opsq.broker.redis.envelope import unpack
 from opsq.broker.redis.wire import Wire, pack
 
 PING_S = 5.0
+RECEIVE_BYTES = 4 * 1024 * 1024
 
 
 class Fanout:
@@ -21,6 +22,8 @@ class Fanout:
 
     def __init__(self, wire: Wire, *, keep: bool) -> None:
         self._wire = wire
+        # Redis cuts a subscriber off that leaves too much unread; what the kernel holds does not count as unread.
+        wire.widen(RECEIVE_BYTES)
         self._keep = keep
         self._queues: dict[str, tuple[str, ...]] = {}
         self._ready: deque[Delivery] = deque()

@@ -67,6 +67,11 @@ class Keys(Struct, frozen=True, kw_only=True):
         # Two apps with different unacked_key share a database, not their consumers.
         return "" if self.unacked_name == "unacked" else f":{self.unacked_name}"
 
+    @property
+    def standing(self) -> str:
+        """Sorted set: standing order → epoch seconds at which it ends."""
+        return f"{self.prefix}opsq:standing"
+
     def lease(self, consumer: str) -> str:
         """Sorted set: delivery tags that a consumer holds → order in which it took them."""
         return f"{self.prefix}{LEASE_PREFIX}{consumer}"

@@ -50,6 +50,10 @@ class Post:
         replies = self._run(commands, alone=len(commands) - len(published) <= 1)
         return unrouted + sum(1 for at in published if not replies[at])
 
+    def limit_silence(self, timeout_s: float) -> None:
+        """Wait no longer for a reply from now on."""
+        self._wire.limit_silence(timeout_s)
+
     def _publish(self, message: OutMessage) -> bytes:
         key = (message.exchange, message.routing_key)
         head = self._heads.get(key)

@@ -21,6 +21,7 @@ from opsq.broker.redis.keys import Keys, keys_of, seconds_option
 from opsq.broker.redis.publish import Post
 from opsq.broker.redis.routes import Routes
 from opsq.broker.redis.source import DEFAULT_LEASE_S, RedisSource, SourceOptions
+from opsq.broker.redis.standing import RedisBook
 from opsq.broker.redis.wire import Wire
 from opsq.broker.source import QueueDepth
 from opsq.broker.topology import ExchangeSpec, QueueSpec
@@ -40,6 +41,7 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
         super().__init__(connection, **kwargs)
         self._fanout_queues: dict[str, tuple[str, str]] = {}  # kombu's own is shared by all channels
         self._post: Post | None = None
+        self._silence_s = IO_S
         self._declared: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
         self._keep_queues_at = 0.0
         self._keep_bindings_at = 0.0
@@ -101,6 +103,12 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
 
     # ---- publishing
 
+    def limit_silence(self, timeout_s: float | None) -> None:
+        """Let no reply to what is published be waited for longer, nor longer than ``IO_S``."""
+        self._silence_s = IO_S if timeout_s is None else min(timeout_s, IO_S)
+        if self._post is not None:
+            self._post.limit_silence(self._silence_s)
+
     def publish_messages(self, messages: Sequence[OutMessage]) -> int:
         """Publish all messages or none, in one round trip; return how many reached no queue."""
         post = self._post
@@ -108,6 +116,7 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
             wire = self.connection.new_wire(self)
             routes = Routes(wire, self.connection.keys, self.state.exchanges)
             post = self._post = Post(wire, self.connection.keys, routes)
+            post.limit_silence(self._silence_s)
         for message in messages:
             self.declare(message.declare)
         return post.send(messages, self._expires)
@@ -193,14 +202,34 @@ class Transport(_kombu.Transport):  # type: ignore[misc]
         if policy.startswith("allkeys") and memory.get("maxmemory"):
             raise wrong_policy(policy, self.name)
 
+    def notices(self) -> list[str]:
+        """Say so when the server keeps nothing on disk; nothing when it may not be asked."""
+        channel = self.channels[0] if self.channels else self.create_channel(self)
+        try:
+            found = {**channel.client.config_get("appendonly"), **channel.client.config_get("save")}
+        except redis.exceptions.RedisError:
+            return []
+        if found.get("appendonly") == "yes" or found.get("save"):
+            return []
+        return ["it keeps nothing on disk (appendonly no, save empty): whatever waits is lost when it restarts"]
+
     def queue_depth(self, queue: str) -> QueueDepth | None:
         """Return what waits in a queue; ``None`` when no trace of such a queue is there."""
-        if self._looker is None or self._looker.broken:
-            self._looker = self.new_wire(self.channels[0] if self.channels else self.create_channel(self))
-        found = depth_of(self._looker, self.keys, queue, known=queue in self._seen)
+        found = depth_of(self._look(), self.keys, queue, known=queue in self._seen)
         if found is not None:
             self._seen.add(queue)
         return found
+
+    def standing_orders(self) -> RedisBook:
+        """Return the book of standing orders."""
+        wire = self._look()
+        return RedisBook(wire, self.keys.standing)
+
+    def _look(self) -> Wire:
+        """The socket for looking things up. Raises: BrokerUnavailable."""
+        if self._looker is None or self._looker.broken:
+            self._looker = self.new_wire(self.channels[0] if self.channels else self.create_channel(self))
+        return self._looker
 
     def close_connection(self, connection: Any) -> None:
         """Close every socket."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis.exceptions
@@ -21,6 +23,7 @@ from opsq.broker.redis.faults import connection_lost, explained, of_reply
 from opsq.broker.wake import sockets_give_way
 
 _CHUNK = 256 * 1024
+_SO_RCVBUFFORCE = 33
 
 Word = bytes | str | int | float
 
@@ -53,7 +56,7 @@ class Wire:
 
     def __init__(self, connection: Any, timeout_s: float, name: str) -> None:
         self._connection = connection
-        self._timeout_s = timeout_s
+        self._timeout_s = self._most_s = timeout_s
         self.name = name
         self._buffer = bytearray()
         self._at = 0
@@ -81,6 +84,26 @@ class Wire:
         limit = struct.pack("ll", whole, int((self._timeout_s - whole) * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+    def limit_silence(self, timeout_s: float) -> None:
+        """Wait no longer than this for each piece of a reply, nor than at first. Raises: BrokerUnavailable."""
+        timeout_s = min(timeout_s, self._most_s)
+        if timeout_s == self._timeout_s:
+            return
+        self._timeout_s = timeout_s
+        try:
+            self._set_timeouts()
+        except OSError as exc:
+            raise self._lost(exc) from exc
+
+    def widen(self, size: int) -> None:
+        """Let the kernel keep up to ``size`` received bytes for us, as far as the system allows."""
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+        if sys.platform == "linux":
+            # Beyond the system's usual most, for those who may: a right that few processes have.
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when the server has said something."""

@@ -23,6 +23,7 @@ from opsq.broker.sqlite.broker import SqliteBroker, path_of_url
 from opsq.broker.sqlite.doorbell import Doorbell
 from opsq.broker.sqlite.lease import Lease
 from opsq.broker.sqlite.source import SqliteSource
+from opsq.broker.sqlite.standing import SqliteBook
 from opsq.broker.sqlite.store import channel_of
 from opsq.broker.topology import ExchangeSpec, QueueSpec
 from opsq.errors import BrokerUnavailable, UsageError
@@ -301,6 +302,10 @@ class Transport(virtual.Transport):  # type: ignore[misc]
             return None
         age = None if waiting.oldest_at is None else max(0.0, self.broker.clock.now() - waiting.oldest_at)
         return QueueDepth(waiting.ready, waiting.unacked, age, waiting.consumers)
+
+    def standing_orders(self) -> SqliteBook:
+        """Return the book of standing orders."""
+        return SqliteBook(self.broker.database)
 
     def listen(self, queue: str) -> None:
         """Wake ``drain_events`` when something is published to ``queue``."""

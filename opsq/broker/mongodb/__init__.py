@@ -1,0 +1,1 @@
+"""MongoDB as a broker, in kombu's collections."""

@@ -1,0 +1,1 @@
+"""PostgreSQL and MySQL/MariaDB as brokers, in kombu's tables."""

@@ -1,0 +1,1 @@
+"""Amazon SQS as a broker, through kombu's transport."""
