@@ -133,6 +133,16 @@ class RabbitServer:
         """End it at once."""
         self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Stop its clockwork: connections stay, and nothing answers."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGCONT)
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -67,11 +68,29 @@ class RedisServer:
         wait_for_port(self.port, self._process)
 
     def stop(self) -> None:
-        """Stop it; what it held is gone."""
+        """Stop it; what it held is gone, unless an option says otherwise. Safe to call twice."""
         if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             self._process.wait(timeout=10)
             self._process = None
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Stop its clockwork: connections stay, and nothing answers."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -7,6 +7,7 @@ last line is one JSON object. In ``make test`` a short run, in ``make chaos`` th
 from __future__ import annotations
 
 import argparse
+import bisect
 import json
 import os
 import random
@@ -189,7 +190,8 @@ class Run:
     def _restarts(self, ledger: Ledger) -> dict[str, float]:
         """Median and maximum of the seconds between a kill and the next start of a task."""
         starts = sorted(at for _, _, at in ledger.starts)
-        waits = sorted(min(at for at in starts if at > fault.ended) - fault.began for fault in ledger.faults)
+        firsts = [(fault, bisect.bisect_right(starts, fault.ended)) for fault in ledger.faults]
+        waits = sorted(starts[place] - fault.began for fault, place in firsts if place < len(starts))
         return {"median": round(waits[len(waits) // 2], 2), "max": round(waits[-1], 2)} if waits else {}
 
 

@@ -50,9 +50,9 @@ def raising(kind: type[BaseException] | tuple[str, ...]) -> Iterator[list[BaseEx
         raise AssertionError(f"expected {kind}, nothing was raised")
 
 
-def until(condition: Callable[[], Any], what: str) -> Any:
+def until(condition: Callable[[], Any], what: str, within_s: float = WAIT_S) -> Any:
     """Wait until ``condition`` gives something true, and return that."""
-    end = time.monotonic() + WAIT_S
+    end = time.monotonic() + within_s
     while not (found := condition()):
         if time.monotonic() > end:
             raise AssertionError(f"never came: {what}")
@@ -462,3 +462,9 @@ def read(m: Any, id: str) -> dict[str, Any]:
     if isinstance(value, BaseException):
         return {**known, "error": type(value).__name__, "args": list(value.args)}
     return {**known, "value": value}
+
+
+def publish(m: Any, task: str, calls: list[list[Any]]) -> None:
+    """Publish many calls of one task, and wait for none of them."""
+    for args in calls:
+        m.app.tasks[task].apply_async(tuple(args))

@@ -118,7 +118,7 @@ def interrupted(seconds):
 def in_steps(self, gate):
     """Announce a state of one's own, and go on when something is pushed to ``gate``."""
     self.update_state(state="PROGRESS", meta={"current": 1, "total": 2})
-    journal.blpop([gate], 10)
+    journal.blpop([gate], 30)
     return "done"
 
 
@@ -140,6 +140,14 @@ def write_down(key, value):
 @app.task
 def errback_in_process(request, exc, traceback):
     journal.rpush(f"errback:{request.id}", f"{type(exc).__name__}{exc.args}", str("boom" in str(traceback)))
+
+
+@app.task
+def noted(key, number, seconds):
+    """Write down that it begins and ends, and under which library."""
+    journal.rpush(key, f"S {number} {os.getpid()} {time.time():.6f}", f"by {number} {LIBRARY}")
+    time.sleep(seconds)
+    journal.rpush(key, f"D {number} {os.getpid()} {time.time():.6f}")
 
 
 @app.task(bind=True)

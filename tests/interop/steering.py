@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import uuid
 
 import fleet_app
 
@@ -31,10 +32,10 @@ def main(node, *words):
     order = {"destination": [node], "reply": True, "timeout": 5}
     until(inspect.ping, "ping")
     said = {}
-    gate = f"gate-{node}"
+    gate = f"gate-{uuid.uuid4()}"  # one that is ended before it passes leaves the gate open
     running = fleet_app.in_steps.delay(gate)
     until(lambda: running.id in [each["id"] for each in inspect.active()[node]], "the running task")
-    later = fleet_app.nap.apply_async((1,), countdown=1000)
+    later = fleet_app.nap.apply_async((1,), countdown=500)
     until(lambda: later.id in [each["request"]["id"] for each in inspect.scheduled()[node]], "the held task")
     questions = ("ping", "clock", "report", "conf", "stats", "active", "reserved", "scheduled", "revoked")
     for question in (*questions, "registered", "active_queues", "memsample"):
@@ -64,7 +65,9 @@ def main(node, *words):
     until(lambda: later.state == "REVOKED", "the state of the revoked task")
     said["terminated_state"] = running.state if "error" in said["terminate"] else until(ended(running), "its end")
     said["ids"] = [running.id, later.id]
-    fleet_app.journal.rpush(gate, "go on")
+    said["gate"] = gate
+    if "error" in said["terminate"]:
+        fleet_app.journal.rpush(gate, "go on")
     if "stop" in words:
         control.shutdown(destination=[node])
     print(json.dumps(said))

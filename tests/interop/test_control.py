@@ -52,7 +52,7 @@ def test_each_steers_the_other(place: Place, client: str, library: str, pool: st
     for command, answer in WORDS.items():
         assert said[command] == answer, command
     assert [set(each) for each in said["active"]] == [REQUEST]
-    assert (said["active"][0]["id"], said["active"][0]["args"]) == (running, [f"gate-{name}@here"])
+    assert (said["active"][0]["id"], said["active"][0]["args"]) == (running, [said["gate"]])
     assert said["scheduled"][0]["request"]["id"] == later
     assert {task_id: each[0] for task_id, each in said["query_task"].items()} == {running: "active", later: "scheduled"}
     assert said["registered_after"][[each.split()[0] for each in said["registered_after"]].index("fleet_app.add")] == (
@@ -61,7 +61,7 @@ def test_each_steers_the_other(place: Place, client: str, library: str, pool: st
     assert said["active_queues"][0]["name"] == place.queue
     assert {"total", "pid", "clock", "uptime", "pool", "broker", "prefetch_count", "rusage"} <= said["stats"].keys()
     assert said["stats"]["pool"]["max-concurrency"] == 2
-    assert said["hello"]["revoked"] == ["revoked-there"]
+    assert said["hello"]["revoked"][-1:] == ["revoked-there"], "beside what the broker has kept of other tests"
     assert {later, "revoked-there"} <= set(said["revoked_after"])
     assert said["revoke"] == {"ok": f"tasks {{'{later}'}} flagged as revoked"}
     if pool == "prefork":

@@ -155,9 +155,9 @@ def test_the_table_names_every_field_celery_sends() -> None:
         message: Any = parameter.values[0]
         for event in parse_events(body_of(message)):
             assert isinstance(event, Event)
-            if event.kind in EVENT_KINDS:
-                known = {field.name for field in EVENT_KINDS[event.kind].fields}
-                assert event.fields.keys() <= known, event.kind
+            kind = EVENT_KINDS.get(event.kind)
+            if kind is not None and kind.origin != "opsq":  # a program's own event may share its name with one of ours
+                assert event.fields.keys() <= {field.name for field in kind.fields}, event.kind
 
 
 @pytest.mark.parametrize("message", [each for each in load("control") if str(each.id).startswith("request")])

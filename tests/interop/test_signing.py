@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Identity, make
-from tests.interop.peers import Place, python_of, spawn
+from tests.interop.peers import POOLS, Place, python_of, spawn
 
-WAY = [("celery", "opsq", "threads"), ("celery", "opsq", "prefork"), ("opsq", "celery", "prefork")]
+#: Signatures are checked where messages arrive, before any pool; the quick suite does with one.
+WAY = [*(("celery", "opsq", pool) for pool in POOLS), ("opsq", "celery", "prefork")]
 ASK = """\
 from signing_app import add, add_later, app
 print(add.delay(2, 3).get(timeout=20))

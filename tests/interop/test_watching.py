@@ -20,6 +20,10 @@ from tests.servers import free_port
 SENT_LATE_S = 1.0
 
 
+#: Nothing about events: as a project is that never thought of a monitor.
+PLAIN = {"accept_content": ["json"], "task_send_sent_event": False, "worker_send_task_events": False}
+
+
 class Monitor:
     """The JSON of a running ``opsq monitor``."""
 
@@ -101,6 +105,37 @@ def test_the_opsq_monitor_watches_a_celery_fleet(place: Place) -> None:
         assert known["gaps"] is None, "Celery does not number its events, so loss is unknown and not 0"
         worker.ask_to_stop()
         eventually(lambda: monitor.worker("stock@here")["status"] == "offline", "the worker offline")
+
+
+def test_a_fleet_started_plainly_is_attached_to(place: Place) -> None:
+    """No ``-E``, nothing changed: events are turned on, and what ran before the monitor came is caught up on."""
+    with (
+        peers.running_client(place, "celery", settings=PLAIN) as client,
+        peers.running_worker(place, "celery", "prefork", name="plain", settings=PLAIN) as worker,
+    ):
+        early = client.run("send", "fleet_app.nap", [8], {})
+        waiting = client.run("send", "fleet_app.add", [1, 1], {"countdown": 11})
+        eventually(lambda: early in worker.text(), "the early task received")
+        typed_at = time.time()
+        with running_monitor(place) as monitor:
+            attached_at = time.time()
+            running = monitor.task(early, "STARTED")
+            assert (running["type"], running["worker"], running["args"]) == ("fleet_app.nap", "plain@here", "(8,)")
+            assert running["started_at"] < attached_at
+            assert monitor.task(waiting, "RECEIVED")["eta"] is not None
+            good = client.run("send", "fleet_app.nap", [0.3], {})
+            bad = client.run("send", "fleet_app.boom", [], {})
+            twice = client.run("send", "fleet_app.by_itself", [], {})
+            assert 0.3 <= monitor.task(good, "SUCCESS")["runtime_s"] < 5
+            assert monitor.task(bad, "FAILURE")["exception"] == "ValueError('boom', 42)"
+            assert monitor.task(twice, "SUCCESS")["tries"] == 2
+            ended = monitor.task(early, "SUCCESS")
+            assert 8 <= ended["runtime_s"] < 10
+            assert not ended["anomalies"]
+            assert not monitor.task(waiting, "SUCCESS")["anomalies"]
+            known = monitor.worker("plain@here")
+            assert (known["status"], known["slots"], known["queues"]) == ("online", 2, [place.queue])
+            assert time.time() - typed_at < 60
 
 
 @pytest.mark.parametrize("pool", POOLS)
