@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
+import socket
+import subprocess
+import threading
 import time
 from collections.abc import Callable
 from hashlib import pbkdf2_hmac
@@ -75,6 +79,31 @@ def _c_call_hash() -> None:
     pbkdf2_hmac("sha512", b"x", b"y", 20_000_000)
 
 
+def _c_call_hash_1s() -> None:
+    """The same for some 1 s."""
+    pbkdf2_hmac("sha512", b"x", b"y", 2_500_000)
+
+
+def _select() -> None:
+    select.select([], [], [], 60)
+
+
+def _receive() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        near.recv(1)
+
+
+def _lock() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _program() -> None:
+    subprocess.run(["sleep", "60"], check=False)
+
+
 def _c_call_regex() -> None:
     """One call that would take longer than anybody waits, and looks at signals now and then."""
     re.match(r"(a+)+$", "a" * 64 + "b")
@@ -90,8 +119,22 @@ LONG: dict[str, Callable[[], None]] = {
     "time.sleep": _sleep,
     "C call, hashing": _c_call_hash,
     "C call, regex": _c_call_regex,
+    "C call, select": _select,
+    "C call, socket.recv": _receive,
+    "C call, Lock.acquire": _lock,
+    "subprocess.run": _program,
     "ignores SIGTERM": _ignores_sigterm,
 }
+
+
+DEAF: dict[str, Callable[[], None]] = {"C call, hashing": _c_call_hash_1s}
+"""Shorter forms of those that no exception can be raised in, of the same name."""
+
+
+@app.task(name="limited.deaf", rate_limit=0)
+def deaf(case: str) -> None:
+    """Run one of the cases to its end."""
+    DEAF[case]()
 
 
 @app.task(name="limited.long", rate_limit=0)

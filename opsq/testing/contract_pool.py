@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from opsq.core.pools.base import Call, Job, Outcome, Pool, PoolConfig
@@ -99,6 +100,7 @@ class Bench:
     def __init__(self, pool_class: Callable[[PoolConfig], Pool], slots: int, folder: Path, **settings: Any) -> None:
         self.outcomes: dict[int, list[Outcome]] = {}
         self.started: dict[int, int] = {}
+        self.jobs: dict[int, Job] = {}
         self._changed = threading.Condition()
         self._folder = folder
         self._next = 0
@@ -116,13 +118,12 @@ class Bench:
     def submit(self, task: str, body: bytes = b"", soft_s: float | None = None, hard_s: float | None = None) -> int:
         """Submit one job; its key."""
         self._next += 1
-        self.pool.submit(
-            Job(
-                key=self._next, id=f"id-{self._next}", task=task, headers={"task": task}, body=body,
-                content_type="application/json", content_encoding="utf-8", properties={}, delivery_info={},
-                soft_limit_s=soft_s, hard_limit_s=hard_s, received_at=time.time(),
-            )
+        job = self.jobs[self._next] = Job(
+            key=self._next, id=f"id-{self._next}", task=task, headers={"task": task}, body=body,
+            content_type="application/json", content_encoding="utf-8", properties={}, delivery_info={},
+            soft_limit_s=soft_s, hard_limit_s=hard_s, received_at=time.time(),
         )  # fmt: skip
+        self.pool.submit(job)
         return self._next
 
     def gate(self, name: str) -> Path:
@@ -263,6 +264,16 @@ class PoolContract:
         key = b.submit("noop")
         b.outcome(key)
         assert not b.pool.cancel(999)
+
+    def test_replace_what_has_not_begun(self, bench: MakeBench) -> None:
+        """A job that waits is run as it is now; the others stay what they were."""
+        b = bench(slots=1)
+        first = b.submit(f"gate:{b.gate('gate')}")
+        b.wait_started(first)
+        second, third = b.submit("noop"), b.submit("noop")
+        b.pool.replace([msgspec.structs.replace(b.jobs[second], task="raise")])
+        b.gate("gate").touch()
+        assert [b.outcome(key).state for key in (first, second, third)] == ["SUCCESS", "FAILURE", "SUCCESS"]
 
     def test_hard_limit(self, bench: MakeBench, pool_class: type[Any]) -> None:
         """Past its hard limit a job is stopped, its outcome says so, and the slot works on."""

@@ -13,8 +13,10 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar
+from types import FrameType
+from typing import Any, ClassVar
 
 from opsq.core.pools.base import Job, Outcome, PoolCapabilities, PoolConfig, RunningJob
 from opsq.core.pools.verdicts import cancelled_before_start, runner_broke, terminated
@@ -77,6 +79,12 @@ class AsyncioPool:
         loop.call_soon_threadsafe(self._cancel, key, reason, signal)
         return True
 
+    def replace(self, jobs: Sequence[Job]) -> None:
+        """Run these in place of the queued ones of the same keys."""
+        for job in jobs:
+            if job.key in self._queued:
+                self._queued[job.key] = job
+
     def grow(self, n: int = 1) -> None:
         """Add ``n`` slots."""
         self.slots += n
@@ -89,6 +97,18 @@ class AsyncioPool:
     def running(self) -> list[RunningJob]:
         """What is in a slot right now."""
         return list(self._running.values())
+
+    def frames_of(self, key: int) -> list[FrameType]:
+        """Where the coroutine of a running job is, outermost first; none when it does not run. Thread: any."""
+        task, frames = self._tasks.get(key), list[FrameType]()
+        at: Any = task.get_coro() if task is not None else None
+        while at is not None:
+            frame = getattr(at, "cr_frame", None) or getattr(at, "gi_frame", None)
+            if frame is None:
+                break
+            frames.append(frame)
+            at = getattr(at, "cr_await", None) or getattr(at, "gi_yieldfrom", None)
+        return frames
 
     def recall(self) -> list[int]:
         """Take no new job, give up what is queued; its keys."""
@@ -169,9 +189,11 @@ class AsyncioPool:
             job = self._inbox.popleft()
             at = self._config.clock.now()
             self._running[job.key] = RunningJob(job.key, os.getpid(), at)
-            if self._queued.pop(job.key, None) is None:
+            now_wanted = self._queued.pop(job.key, None)
+            if now_wanted is None:
                 del self._running[job.key]
                 continue
+            job = now_wanted
             loop = asyncio.get_running_loop()
             self._tasks[job.key] = loop.create_task(self._run_one(job, at), name=job.id)
 

@@ -7,7 +7,7 @@ worker: what to do with a job (the ``Runner``) is handed to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -87,6 +87,7 @@ class PoolCapabilities:
     """What a kind of pool can do; the worker refuses at boot what its pool cannot.
 
     max_slots: None for no bound of its own. coroutines: whether an ``async def`` task runs here at all.
+    shares_thread: several jobs run on one thread in turns, so that its processor time belongs to none of them.
     """
 
     hard_limit: bool
@@ -98,6 +99,7 @@ class PoolCapabilities:
     recycles: bool
     max_slots: int | None = None
     coroutines: bool = True
+    shares_thread: bool = False
 
 
 class Stopped(BaseException):
@@ -114,7 +116,7 @@ class Runner(Protocol):
         """Run ``job`` to its end and say how it ended. Never raises for a task's own failure.
 
         call(function, args, kwargs): calls the task's own code, and nothing else, in our place, for
-        pools that stop a run from inside. Raises: Stopped when ``call`` did, with nothing recorded.
+        pools that reach into a run. Raises: Stopped when ``call`` did, with nothing recorded.
         """
         ...
 
@@ -125,6 +127,7 @@ class Runner(Protocol):
 
 OnStarted = Callable[[int, int, float], None]
 OnOutcomes = Callable[[list[Outcome]], None]
+OnSoftLimit = Callable[[int, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,8 @@ class PoolConfig:
 
     slots: how many jobs run at once. run: what to do with a job. on_started(key, pid, at): called
     from any thread when a slot takes a job. on_outcomes: called from any thread, batched.
+    on_soft_limit(key, after_s): called from any thread when the pool tells a job that its soft limit has
+    passed, once, so many seconds after it began; only by pools whose task may not hear of it at once.
     settings: option values by name (recycling, memory limits). child_setup: how a child process
     builds its own runner, an importable ``module:callable`` or a callable that survives a fork.
     """
@@ -141,6 +146,7 @@ class PoolConfig:
     run: Runner
     on_started: OnStarted
     on_outcomes: OnOutcomes
+    on_soft_limit: OnSoftLimit | None = None
     settings: Any = None
     child_setup: str | Callable[[], Runner] | None = None
     clock: Clock = field(default_factory=SystemClock)
@@ -167,6 +173,10 @@ class Pool(Protocol):
 
         With the reason ``revoked`` only a job that has not begun is stopped.
         """
+        ...
+
+    def replace(self, jobs: Sequence[Job]) -> None:
+        """Run these in place of the jobs of the same keys, those that have not begun: their limits have changed."""
         ...
 
     def grow(self, n: int = 1) -> None:

@@ -20,8 +20,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import FrameType
 from typing import Any, ClassVar, Protocol
 
 from opsq.core.pools.base import Job, Outcome, PoolCapabilities, PoolConfig, RunningJob, Stopped
@@ -74,6 +75,7 @@ class GreenPool:
         native_async=False,
         recycles=False,
         coroutines=False,
+        shares_thread=True,
     )
 
     def __init__(self, config: PoolConfig, hub: Hub) -> None:
@@ -110,6 +112,12 @@ class GreenPool:
         slot = self._busy.get(key)
         return slot is not None and reason != "revoked" and slot.stop("terminated", signal)
 
+    def replace(self, jobs: Sequence[Job]) -> None:
+        """Run these in place of the queued ones of the same keys."""
+        for job in jobs:
+            if job.key in self._queued:
+                self._queued[job.key] = job
+
     def grow(self, n: int = 1) -> None:
         """Add ``n`` slots."""
         self.slots += n
@@ -122,6 +130,15 @@ class GreenPool:
     def running(self) -> list[RunningJob]:
         """What is in a slot right now."""
         return [RunningJob(key, os.getpid(), slot.at) for key, slot in list(self._busy.items())]
+
+    def frames_of(self, key: int) -> list[FrameType]:
+        """Where the greenlet of a running job is, outermost first; none when it does not run. Thread: any."""
+        slot, frames = self._busy.get(key), list[FrameType]()
+        at = getattr(slot.greenlet, "gr_frame", None) if slot is not None else None
+        while at is not None:
+            frames.append(at)
+            at = at.f_back
+        return frames[::-1]
 
     def recall(self) -> list[int]:
         """Take no new job, give up what is queued; its keys."""
@@ -158,8 +175,8 @@ class GreenPool:
     def _pump(self) -> None:
         inbox, busy = self._inbox, self._busy
         while inbox and len(busy) < self.slots and not self._draining:
-            job = inbox.popleft()
-            if self._queued.pop(job.key, None) is None:
+            job = self._queued.pop(inbox.popleft().key, None)
+            if job is None:
                 continue
             slot = busy[job.key] = _Slot(job, self._hub, self._config.clock.now())
             slot.greenlet = self._hub.spawn(partial(self._occupy, slot))

@@ -24,17 +24,18 @@ from __future__ import annotations
 import functools
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from opsq.core.pools.base import Job, PoolCapabilities, PoolConfig, RunningJob
+from opsq.core.pools.base import Job, PoolCapabilities, PoolConfig, Runner, RunningJob
+from opsq.core.pools.prefork_early import fork_early
 from opsq.core.pools.prefork_ears import Ears
 from opsq.core.pools.prefork_floor import Floor, Turn
 from opsq.core.pools.prefork_loop import Loop
 from opsq.core.pools.prefork_main import pack_setup, refuse_inside_fork_server
 from opsq.core.pools.prefork_records import ChildOptions
 from opsq.core.pools.prefork_slot import Slot
-from opsq.core.pools.prefork_spawn import ForkServerLink
+from opsq.core.pools.prefork_spawn import ForkServerLink, start_afresh
 from opsq.core.pools.prefork_staff import Staff
 from opsq.core.pools.verdicts import cancelled_before_start
 from opsq.errors import ConfigError, Fault
@@ -44,6 +45,10 @@ _TERM_GRACE_S: Final = 0.1
 """A child that was sent a signal of the caller's choice is killed when it lives on for so long."""
 
 _LAST_WAIT_S: Final = 0.5
+AHEAD: Final = "fork_server"
+"""Key in ``PoolConfig.extra``: the fork server that was forked before the worker's first thread, or None."""
+DETACHED: Final = "detached"
+"""Key in ``PoolConfig.extra``: whether the worker lets go of its terminal."""
 
 
 class PreforkPool:
@@ -64,15 +69,26 @@ class PreforkPool:
         if config.child_setup is None:
             raise ConfigError("the prefork pool needs child_setup: how a child process builds its runner")
         self._config = config
-        self._options = _child_options(config.settings)
+        self._options = _child_options(config.settings, bool(config.extra.get(DETACHED)))
         self._floor = Floor(config.clock)
         spec, pickled, main = pack_setup(config.child_setup)
-        connect = functools.partial(ForkServerLink, spec, pickled, main, self._options)
+        connect = functools.partial(start_afresh, spec, pickled, main, self._options)
         self._ears = Ears()
-        self._staff = Staff(config.slots, self._floor, self._ears, config.clock, connect)
+        ahead = config.extra.get(AHEAD)
+        self._staff = Staff(config.slots, self._floor, self._ears, config.clock, _Connect(connect, ahead))
         self._loop = Loop(config, self._floor, self._ears, self._staff)
         self._thread: threading.Thread | None = None
         self.slots = config.slots
+
+    @classmethod
+    def ahead(cls, setup: Callable[[], Runner], settings: Any, detached: bool = False) -> Mapping[str, object]:
+        """Do what can only be done before the worker's first thread, for ``PoolConfig.extra``: fork the fork server.
+
+        detached: the worker is about to let go of its terminal; so must its children.
+        Thread: main, which has to live as long as the process. Raises: what loading the app raises.
+        """
+        options = _child_options(settings, detached)
+        return {AHEAD: fork_early(setup, options), DETACHED: detached}
 
     def start(self) -> None:
         """Start the fork server and the children; returns when the first of them takes jobs.
@@ -112,6 +128,14 @@ class PreforkPool:
             self._ears.wake()
         self._loop.deliver(turn)
         return done
+
+    def replace(self, jobs: Sequence[Job]) -> None:
+        """Run these in place of the jobs of the same keys that have not begun."""
+        turn = Turn()
+        with self._floor.lock:
+            self._floor.replace({job.key: job for job in jobs}, turn)
+            self._ears.wake()
+        self._loop.deliver(turn)
 
     def grow(self, n: int = 1) -> None:
         """Add ``n`` children."""
@@ -234,7 +258,20 @@ class PreforkPool:
         return False
 
 
-def _child_options(settings: Any) -> ChildOptions:
+class _Connect:
+    """Hands out the fork server that was made ahead, if any, and a fresh one each time after that."""
+
+    def __init__(self, afresh: Callable[[], ForkServerLink], ahead: ForkServerLink | None) -> None:
+        self._afresh = afresh
+        self._ahead = ahead
+
+    def __call__(self) -> ForkServerLink:
+        """Return a fork server. Raises: OSError."""
+        ahead, self._ahead = self._ahead, None
+        return self._afresh() if ahead is None else ahead
+
+
+def _child_options(settings: Any, detached: bool) -> ChildOptions:
     """Read how children are made and when they recycle themselves, from a settings record or a mapping."""
 
     def option(name: str) -> Any:
@@ -244,4 +281,5 @@ def _child_options(settings: Any) -> ChildOptions:
         max_tasks=int(option("worker_max_tasks_per_child") or 0),
         max_memory_kib=int(option("worker_max_memory_per_child") or 0),
         fresh=option("worker_pool_start_method") == "spawn",
+        detached=detached,
     )

@@ -18,9 +18,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -98,15 +98,23 @@ class Child:
         if job.soft_limit_s is not None:
             self._soft_s = job.soft_limit_s
             self._soft_at = begun + job.soft_limit_s
-        outcome: Outcome | None = None
         try:
-            outcome = runner.run(job)
+            outcome = runner.run(job, self._call)
+        except BaseException as exc:  # noqa: BLE001  # boundary: a broken runner, or a soft limit before the task's own code
+            outcome = self._without_outcome(job, started_at, exc)
+        finally:
             self._soft_at = math.inf
-        except BaseException as exc:  # noqa: BLE001  # boundary: a broken runner, or a soft limit between two of its steps
-            self._soft_at = math.inf
-            if outcome is None:
-                outcome = self._without_outcome(job, started_at, exc)
         return Done(outcome, time.monotonic() - begun)
+
+    def _call(self, function: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """Call the task's own code, after which its soft limit means nothing.
+
+        What comes then (store, publish, handlers) would be done twice, or by half, if it were interrupted.
+        """
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._soft_at = math.inf
 
     def _without_outcome(self, job: Job, started_at: float, exc: BaseException) -> Outcome:
         if isinstance(exc, SoftTimeLimitExceeded):

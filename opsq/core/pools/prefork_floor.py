@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from opsq.clock import Clock
@@ -37,6 +37,7 @@ class Turn:
         self.started: list[tuple[int, int, float]] = []
         self.outcomes: list[Outcome] = []
         self.filled: list[Slot] = []
+        self.warned: list[tuple[int, float]] = []
 
 
 class Floor:
@@ -158,6 +159,14 @@ class Floor:
         if not slot.jobs and slot.open and slot not in self.idle:
             # Nothing will ever be heard of a slot that has nothing to do, so it must be found here.
             self.idle.append(slot)
+
+    def replace(self, jobs: Mapping[int, Job], turn: Turn) -> None:
+        """Put these in the place of waiting ones of the same keys, also of those in the inboxes of slots."""
+        for slot in list(self.slots.values()):
+            if any(job.key in jobs for job in slot.jobs):
+                self.take_back(slot)
+        self.pending = deque(jobs.get(job.key, job) for job in self.pending)
+        self.dispatch(turn)
 
     def unidle(self, slot: Slot) -> None:
         """Strike ``slot`` from the idle ones."""

@@ -50,12 +50,16 @@ class Loop:
 
     def deliver(self, turn: Turn) -> None:
         """Tell the worker what ``turn`` holds and keep its promises. Thread: any, without the lock."""
-        while turn.started or turn.filled or turn.outcomes:
+        while turn.started or turn.filled or turn.warned or turn.outcomes:
             started, turn.started = turn.started, []
             for key, pid, at in started:
                 self._call(self._config.on_started, key, pid, at)
             if turn.filled:
                 self._keep_promises(turn)
+            warned, turn.warned = turn.warned, []
+            for key, after_s in warned:
+                if self._config.on_soft_limit is not None:
+                    self._call(self._config.on_soft_limit, key, after_s)
             outcomes, turn.outcomes = turn.outcomes, []
             if outcomes:
                 self._call(self._config.on_outcomes, outcomes)
@@ -161,9 +165,9 @@ class Loop:
             if slot.jobs:
                 slot.condemn("hard_limit")
                 return
-        if slot.soft_at <= now:
+        if slot.soft_at <= now and slot.warn(now):
             self._floor.counts["soft_limit"] += 1
-            slot.warn(now)
+            turn.warned.append((slot.jobs[0].key, now - slot.head_at))
         self._floor.rest(slot, turn)
 
     def _next_due(self, now: float) -> float:

@@ -50,11 +50,13 @@ class ChildOptions(msgspec.Struct, frozen=True):
     """When a child ends by itself; 0 means never. memory in KiB of resident size.
 
     fresh: each child imports the app itself, instead of sharing what the fork server has imported.
+    detached: let go of the terminal that the worker was started from.
     """
 
     max_tasks: int = 0
     max_memory_kib: int = 0
     fresh: bool = False
+    detached: bool = False
 
 
 class Setup(msgspec.Struct, frozen=True, tag="setup"):

@@ -1,11 +1,12 @@
 """The fork server: imports the app once, then forks a child on request.
 
 The worker has threads, and a process with threads must not fork: locks that another thread held
-stay locked for ever in the child. So a clean process is started by exec before anything else
-happens in it, imports the app, freezes what it has allocated (the children then share those pages)
-and does nothing but fork and reap. It has one thread.
+stay locked for ever in the child. So a process with one thread does nothing but fork and reap. What
+has been allocated before is frozen, and its pages are shared by the children. Two ways to get there:
 
-Run as ``python -c 'from opsq.core.pools.prefork_server import main; main(FD)'``.
+* ``forked``: the worker forks it before its own first thread (``prefork_early``), and shares its pages too;
+* ``main``: a fresh process that imports the app again, when the worker has threads already or when a
+  fork server has died. Run as ``python -c 'from opsq.core.pools.prefork_server import main; main(FD)'``.
 """
 
 from __future__ import annotations
@@ -154,11 +155,7 @@ def main(fd: int) -> None:
         return
     request = decode_request(data)
     assert isinstance(request, Setup), f"the first packet must be the set-up, got {type(request).__name__}"
-    die_with_parent(request.parent_pid)
-    name_process("opsq-forkserver")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, _nothing)
-    adopt_orphans()
+    _settle_in(request.parent_pid, request.options)
     begun = time.monotonic()
     _be_like_the_worker(request)
     try:
@@ -169,9 +166,32 @@ def main(fd: int) -> None:
         return
     gc.collect()
     gc.freeze()
+    _serve(control, setup, request.options, time.monotonic() - begun)
+
+
+def forked(control: socket.socket, parent_pid: int, setup: Callable[[], Runner], options: ChildOptions) -> None:
+    """Be the fork server in a process that was forked from the worker, and so has the app already."""
+    _settle_in(parent_pid, options)
+    os.setpgid(0, 0)  # Ctrl-C at the terminal is for the worker alone
+    _serve(control, setup, options, 0.0)
+
+
+def _settle_in(parent_pid: int, options: ChildOptions) -> None:
+    die_with_parent(parent_pid)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2) if options.detached else (0,):
+        os.dup2(nothing, fd)
+    os.close(nothing)
+    name_process("opsq-forkserver")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _nothing)
+    adopt_orphans()
+
+
+def _serve(control: socket.socket, setup: Callable[[], Runner], options: ChildOptions, took_s: float) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker is gone: so are we
-        send_packet(control, control_packet(Loaded(time.monotonic() - begun)))
-        ForkServer(control, setup, request.options).serve()
+        send_packet(control, control_packet(Loaded(took_s)))
+        ForkServer(control, setup, options).serve()
 
 
 def _be_like_the_worker(request: Setup) -> None:

@@ -169,11 +169,13 @@ class Slot:
         """When ``soft_at``, ``hard_at`` or ``kill_at`` is due next."""
         return min(self.soft_at, self.hard_at, self.kill_at)
 
-    def warn(self, now: float) -> None:
-        """Signal the soft limit; once more later, should the child think it too early."""
+    def warn(self, now: float) -> bool:
+        """Signal the soft limit; again later, should the child think it too early. Returns whether it was the first."""
+        first = self._soft_wait_s == _SOFT_AGAIN_S
         self.signal(signal.SIGUSR1)
         self.soft_at = now + self._soft_wait_s
         self._soft_wait_s *= 2
+        return first
 
     def signal(self, signum: int) -> bool:
         """Send ``signum`` to this very process, never to one that has got its number since."""

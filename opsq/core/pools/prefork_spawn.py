@@ -1,6 +1,6 @@
-"""The worker's end of its fork server: start it, ask it for children, hear what became of them.
+"""The worker's end of its fork server: ask it for children, hear what became of them; start a fresh one.
 
-Thread: the pool's loop thread, always the same one. The kernel ties the fork server's life to the
+Thread: the pool's loop thread, always the same one. The kernel ties a fresh fork server's life to the
 thread that started it, not to the process.
 """
 
@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from opsq.core.pools.prefork_frames import INLINE_MAX_BYTES, control_packet, packet_pair, receive_packet, send_packet
 from opsq.core.pools.prefork_records import ChildOptions, Fork, MainModule, Notice, Setup, decode_notice
@@ -22,38 +22,27 @@ _PROGRAM: Final = (
 )
 
 
+class ServerProcess(Protocol):
+    """What is known of the fork server's process."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; its exit code. Raises: subprocess.TimeoutExpired."""
+        ...
+
+    def kill(self) -> None:
+        """End it by force."""
+        ...
+
+
 class ForkServerLink:
     """One running fork server, seen from the worker."""
 
-    def __init__(self, spec: str, pickled: bytes, main: MainModule | None, options: ChildOptions) -> None:
-        """Start the process and send it what to import; returns before it has done so."""
-        near, far = packet_pair()
-        self._control = near
+    def __init__(self, control: socket.socket, process: ServerProcess) -> None:
+        self._control = control
         self._buffer = bytearray(INLINE_MAX_BYTES)
-        with far:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    *(["-B"] if sys.dont_write_bytecode else []),
-                    "-c",
-                    _PROGRAM.format(root=_ROOT, fd=far.fileno()),
-                    "opsq-forkserver",
-                ],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[far.fileno()],
-                process_group=0,  # Ctrl-C at the terminal is for the worker alone
-            )
-        setup = Setup(
-            parent_pid=os.getpid(),
-            sys_path=[entry or os.getcwd() for entry in sys.path],
-            argv=list(sys.argv),
-            cwd=os.getcwd(),
-            main=main,
-            spec=spec,
-            pickled=pickled,
-            options=options,
-        )
-        send_packet(near, control_packet(setup))
+        self._process = process
 
     @property
     def pid(self) -> int:
@@ -84,3 +73,33 @@ class ForkServerLink:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+
+
+def start_afresh(spec: str, pickled: bytes, main: MainModule | None, options: ChildOptions) -> ForkServerLink:
+    """Start a new process and send it what to import; returns before it has done so."""
+    near, far = packet_pair()
+    with far:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                *(["-B"] if sys.dont_write_bytecode else []),
+                "-c",
+                _PROGRAM.format(root=_ROOT, fd=far.fileno()),
+                "opsq-forkserver",
+            ],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[far.fileno()],
+            process_group=0,  # Ctrl-C at the terminal is for the worker alone
+        )
+    setup = Setup(
+        parent_pid=os.getpid(),
+        sys_path=[entry or os.getcwd() for entry in sys.path],
+        argv=list(sys.argv),
+        cwd=os.getcwd(),
+        main=main,
+        spec=spec,
+        pickled=pickled,
+        options=options,
+    )
+    send_packet(near, control_packet(setup))
+    return ForkServerLink(near, process)

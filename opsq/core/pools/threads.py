@@ -11,6 +11,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from opsq.core.pools.base import Job, Outcome, PoolCapabilities, PoolConfig, RunningJob
@@ -66,6 +67,12 @@ class ThreadsPool:
             return False
         self._cancelled.add(key)
         return True
+
+    def replace(self, jobs: Sequence[Job]) -> None:
+        """Run these in place of the queued ones of the same keys."""
+        for job in jobs:
+            if job.key in self._queued:
+                self._queued[job.key] = job
 
     def grow(self, n: int = 1) -> None:
         """Add ``n`` slots."""
@@ -170,9 +177,11 @@ class ThreadsPool:
         pid, at = os.getpid(), config.clock.now()
         # Running before it leaves the queue: otherwise drain could see it in neither place.
         self._running[index] = RunningJob(key, pid, at)
-        if self._queued.pop(key, None) is None:
+        now_wanted = self._queued.pop(key, None)
+        if now_wanted is None:
             del self._running[index]
             return  # drained between the queue and here
+        job = now_wanted
         if self._cancelled and key in self._cancelled:
             self._cancelled.discard(key)
             self._finish(index, cancelled_before_start(job, at))

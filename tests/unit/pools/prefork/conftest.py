@@ -28,6 +28,7 @@ class Harness:
         self.heard = threading.Condition()
         self.outcomes: dict[int, Outcome] = {}
         self.doubles: list[Outcome] = []
+        self.warned: dict[int, float] = {}
         self.started: list[tuple[int, int, float]] = []
         self.order: list[tuple[str, int]] = []
         self.pools: list[PreforkPool] = []
@@ -50,6 +51,7 @@ class Harness:
             run=None,  # type: ignore[arg-type]  # the worker's own runner is never used by this pool
             on_started=self._on_started,
             on_outcomes=self._on_outcomes,
+            on_soft_limit=self.warned.__setitem__,
             settings=settings,
             child_setup=setup,
             extra={"start_timeout_s": PATIENCE_S},

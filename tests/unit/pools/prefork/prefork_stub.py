@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 
-from opsq.core.pools.base import Job, Outcome
+from opsq.core.pools.base import Call, Job, Outcome
 from opsq.errors import SoftTimeLimitExceeded
 
 
@@ -21,17 +26,19 @@ class StubRunner:
         self.hoard: list[bytearray] = []
         self.files: list[int] = []
 
-    def run(self, job: Job) -> Outcome:
+    def run(self, job: Job, call: Call | None = None) -> Outcome:
         """Do what the task name says; ``job.headers['arg']`` is its argument."""
         at = time.time()
+        if job.task == "slow_load":
+            time.sleep(20)
         action = ACTIONS[job.task]
         state, shown, error = "SUCCESS", None, None
         try:
-            shown = action(self, job)
+            shown = action(self, job) if call is None else call(action, (self, job), {})
         except SoftTimeLimitExceeded as exc:
             state, error = "FAILURE", f"SoftTimeLimitExceeded{exc.args}"
         if job.task == "slow_store":
-            time.sleep(20)  # outside of the task's own code
+            time.sleep(job.headers["arg"])  # outside of the task's own code
         now = time.time()
         return Outcome(
             key=job.key,
@@ -88,6 +95,51 @@ def _stubborn(runner: StubRunner, job: Job) -> str | None:
     return None
 
 
+def _compute() -> None:
+    while True:
+        pass
+
+
+def _ignore_term() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _compute()
+
+
+def _receive() -> None:
+    near, _far = socket.socketpair()
+    near.recv(1)
+
+
+def _lock() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def _hash() -> None:
+    """One call of some 0.8 s that looks at no signal."""
+    hashlib.pbkdf2_hmac("sha512", b"x", b"y", 2_000_000)
+
+
+def _hash_long() -> None:
+    hashlib.pbkdf2_hmac("sha512", b"x", b"y", 200_000_000)
+
+
+BLOCKED: dict[str, Callable[[], None]] = {
+    "python": _compute,
+    "SIGTERM ignored": _ignore_term,
+    "time.sleep": lambda: time.sleep(60),
+    "select": lambda: select.select([], [], [], 60) and None,
+    "recv": _receive,
+    "lock": _lock,
+    "subprocess": lambda: subprocess.run(["sleep", "60"], check=False) and None,
+    "regex": lambda: re.match("(a+)+$", "a" * 64 + "b") and None,
+    "hash": _hash,
+    "long hash": _hash_long,
+}
+"""What a task may be in the middle of when its time is up."""
+
+
 def _die(runner: StubRunner, job: Job) -> str | None:
     os.kill(os.getpid(), job.headers["arg"])
     time.sleep(20)
@@ -139,6 +191,8 @@ ACTIONS: dict[str, Callable[[StubRunner, Job], str | None]] = {
     "leave_a_program": _leave_a_program,
     "open_files": _open_files,
     "slow_store": lambda runner, job: None,
+    "slow_load": lambda runner, job: None,
+    "blocked": lambda runner, job: BLOCKED[job.headers["arg"]](),
     "hoard": _hoard,
     "close_sockets": _close_sockets,
     "raise": _raise,

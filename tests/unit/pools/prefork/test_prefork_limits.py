@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import msgspec
 import pytest
 
 
@@ -43,6 +44,73 @@ def test_the_soft_limit_raises_inside_the_task_and_the_child_lives(harness):
     assert outcome.exception_repr == "SoftTimeLimitExceeded(0.2,)"
     assert 0.19 <= outcome.runtime_s < 0.6, "its signal may come a little early"
     assert (harness.outcome(after).state, harness.outcome(after).pid) == ("SUCCESS", pid)
+
+
+SEES_SIGNALS = ("python", "SIGTERM ignored", "time.sleep", "select", "recv", "lock", "subprocess", "regex")
+LATE_S = 0.5
+"""On a loaded machine; ``python -m benchmarks limits`` measures it on a quiet one."""
+
+
+@pytest.mark.parametrize("inside", SEES_SIGNALS)
+def test_the_soft_limit_is_raised_whatever_the_task_is_in_the_middle_of(harness, inside):
+    pool = harness.pool(slots=1)
+    [pid] = harness.full(pool, 1)
+    job = harness.job("blocked", inside, soft=0.2)
+    pool.submit(job)
+    outcome = harness.outcome(job)
+    assert outcome.exception_repr == "SoftTimeLimitExceeded(0.2,)"
+    assert outcome.runtime_s < 0.2 + LATE_S
+    assert outcome.pid == pid
+
+
+def test_a_call_into_c_that_looks_at_no_signal_gets_its_soft_limit_when_it_returns(harness):
+    """Nothing can raise inside it; but the worker knows of it in time."""
+    pool = harness.pool(slots=1)
+    job = harness.job("blocked", "hash", soft=0.1)
+    pool.submit(job)
+    outcome = harness.outcome(job)
+    assert outcome.exception_repr == "SoftTimeLimitExceeded(0.1,)"
+    assert 0.1 <= harness.warned[job.key] < 0.1 + LATE_S
+
+
+@pytest.mark.parametrize("inside", [*SEES_SIGNALS, "long hash"])
+def test_the_hard_limit_ends_whatever_the_task_is_in_the_middle_of(harness, inside):
+    pool = harness.pool(slots=1)
+    job = harness.job("blocked", inside, hard=0.2)
+    pool.submit(job)
+    outcome = harness.outcome(job)
+    assert (outcome.state, outcome.cause) == ("FAILURE", "hard_limit")
+    assert outcome.runtime_s < 0.2 + LATE_S
+    assert harness.gone(outcome.pid)
+
+
+def test_a_job_is_warned_once(harness):
+    pool = harness.pool(slots=1)
+    job = harness.job("stubborn", soft=0.1, hard=1.0)
+    pool.submit(job)
+    harness.outcome(job)
+    assert pool.stats()["counts"]["soft_limit"] == 1
+
+
+def test_changed_limits_reach_jobs_that_were_handed_over_and_have_not_begun(harness, tmp_path):
+    """Those in the inbox of a child, and those that wait for one."""
+    pool = harness.pool(slots=1)
+    warm = [harness.job("sometimes_long") for _ in range(100)]
+    for job in warm:
+        pool.submit(job)
+    harness.until(lambda: len(harness.outcomes) == len(warm), "the warm-up")
+    runs, others = (
+        harness.job("sometimes_long", str(tmp_path / "x")),
+        [harness.job("sometimes_long") for _ in range(50)],
+    )
+    limited = harness.job("sleep", 20)
+    for job in (runs, *others, limited):
+        pool.submit(job)
+    harness.begun(runs)
+    pool.replace([msgspec.structs.replace(job, hard_limit_s=0.2) for job in (*others, limited, warm[0])])
+    harness.go(runs)
+    assert harness.outcome(limited).cause == "hard_limit"
+    assert {harness.outcome(job).state for job in others} == {"SUCCESS"}
 
 
 def test_the_hard_limit_ends_a_task_that_swallows_the_soft_one(harness):
