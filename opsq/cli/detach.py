@@ -36,6 +36,12 @@ class Background:
     def __init__(self, tell: int) -> None:
         self._tell = tell
 
+    def words(self) -> list[str]:
+        """What to add to the command line when this process is replaced: it is in the background already."""
+        if self._tell >= 0:
+            os.set_inheritable(self._tell, True)
+        return [DETACHED_FLAG, str(self._tell)]
+
     def started(self) -> None:
         """Let go of the terminal and of the parent."""
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from opsq.cli.output import print_json
-from opsq.cli.remote_call import ask, find, listing, remote_options, show
+from opsq.cli.remote_call import RemoteCommand, ask, find, remote_options
+from opsq.cli.remote_show import show
 from opsq.cli.state import CliState, pass_state
 from opsq.control.commands import COMMANDS
 from opsq.errors import ExitCode
@@ -18,7 +19,7 @@ Examples:
 """
 
 
-@click.command(epilog=f"{listing('read')}\n\n{EXAMPLES}")
+@click.command(cls=RemoteCommand, epilog=EXAMPLES)
 @remote_options
 @click.argument("command")
 @click.argument("words", nargs=-1, metavar="[ARGUMENT]...")
@@ -32,9 +33,9 @@ def inspect(
     as_json: bool,
 ) -> int:
     """Ask workers COMMAND, and print what each answers. ARGUMENT: a value, or name=value."""
-    row = find(command, "read")
-    answers = ask(state, command, words, row, {"destination": destination, "timeout": timeout})
-    return show(answers, as_json, row, destination)
+    row = find(command, "read", state)
+    answered = ask(state, command, words, row, {"destination": destination, "timeout": timeout})
+    return show(answered, as_json, row, destination)
 
 
 @click.command()
@@ -43,7 +44,7 @@ def inspect(
 def status(state: CliState, destination: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
     """List the workers that answer."""
     options = {"destination": destination, "timeout": timeout}
-    answers = ask(state, "ping", (), COMMANDS["ping"], options)
+    answers = ask(state, "ping", (), COMMANDS["ping"], options).answers
     if as_json:
         print_json({"online": sorted(answers)})
     else:

@@ -17,7 +17,8 @@ from opsq.broker.topology import queue_named
 from opsq.cli.output import json_flag, print_json
 from opsq.cli.state import CliState, app_options, pass_state
 from opsq.core.worker.quarantine import EVIDENCE_HEADER, Death, Evidence, evidence_in, released
-from opsq.errors import ExitCode, UsageError
+from opsq.errors import ExitCode, OpsqError, UsageError
+from opsq.wire.states import FAILURE
 
 LIMIT: Final = 1_000
 _BODY_CHARS: Final = 1_024
@@ -86,6 +87,7 @@ def release(state: CliState, message_id: str, as_json: bool) -> int:
         queue = evidence.queue or evidence.routing_key
         if message.exchange == "" and browser is not None and not browser.exists(queue):
             message = msgspec.structs.replace(message, declare=queue_named(queue))  # or it would go nowhere
+        _forget_result(app, evidence.id)  # before it can run, or the result of that would be forgotten
         app.publisher.publish(message)
         if browser is not None:
             browser.remove(delivery)
@@ -131,6 +133,15 @@ def _opened(state: CliState) -> Iterator[tuple[Browser | None, Any]]:
     finally:
         connection.close()
         app.close()
+
+
+def _forget_result(app: Any, task_id: str) -> None:
+    """Have whoever waits for the result wait on: what is stored is the failure of the run before."""
+    try:
+        if app.AsyncResult(task_id).state == FAILURE:
+            app.AsyncResult(task_id).forget()
+    except (OpsqError, NotImplementedError) as error:  # no store, or one that cannot forget: the next run overwrites it
+        click.echo(f"The failure that is stored for {task_id} stays until it has run again: {error}", err=True)
 
 
 def _kept(browser: Browser | None, limit: int) -> Iterator[Kept]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from opsq import plugins
 from opsq.cli import early_patch
@@ -16,11 +16,12 @@ LIBRARIES = frozenset({"gevent", "eventlet"})
 """Pools that need their library, of the same name, to patch first."""
 
 
-def patch_for(pool: object, state: CliState) -> None:
+def patch_for(pool: object, state: CliState, more: Callable[[], Sequence[str]] = tuple) -> None:
     """Replace this process by a patched one when ``pool`` needs that; return when it does not.
 
     The process id, the environment and the parent stay the same. A command line that was handed over
     by a program (``app.worker_main``) is left alone; the pool then says what is missing.
+    more: asked for words to add, just before.
     Raises: ConfigError when the library is not installed.
     """
     library = str(pool)
@@ -42,6 +43,7 @@ def patch_for(pool: object, state: CliState) -> None:
             library,
             sys.path[0],
             *words,
+            *more(),
         ],
     )
 

@@ -74,6 +74,11 @@ def _set_setting(name: str) -> Callable[[click.Context, click.Parameter, Any], N
     return store
 
 
+def _set_brokers(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+    if values:
+        ctx.ensure_object(CliState).overrides["broker_url"] = values[0] if len(values) == 1 else values
+
+
 def _set_pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
     for pair in values:
         name, found, value = pair.partition("=")
@@ -114,7 +119,15 @@ def app_options(command: Callable[P, R]) -> Callable[P, R]:
             type=click.Path(exists=True, file_okay=False),
             help="Change to this folder first.",
         ),
-        setting_flag("broker_url", "-b", "--broker", metavar="URL"),
+        click.option(
+            "-b",
+            "--broker",
+            metavar="URL",
+            multiple=True,
+            expose_value=False,
+            callback=_set_brokers,
+            help=OPTIONS["broker_url"].doc,
+        ),
         setting_flag("result_backend", "--result-backend", metavar="URL"),
         setting_flag("data_dir", "--data-dir", metavar="FOLDER"),
         click.option(

@@ -95,7 +95,8 @@ def worker(
         state.overrides["worker_send_task_events"] = flags["task_events"]
     app = state.load_app(needed_by="worker")
     settings = app.conf.load().settings
-    patch_for(settings.worker_pool, state)  # said by a file, the environment or the app
+    # Said by a file, the environment or the app.
+    patch_for(settings.worker_pool, state, background.words if background is not None else tuple)
     become(settings)
     for module in include:
         plugins.import_module(module)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opsq.control.mailer import Call, Mailer, destination_of
+from opsq.control.standing import StandingBook
 from opsq.wire.control import Reply
 
 ByNode = dict[str, Any]
@@ -18,12 +19,17 @@ class Control:
 
     Every command takes ``destination`` (node names; everybody by default), and ``reply=True`` to
     wait ``timeout`` seconds for answers, returned as ``[{node: answer}, …]``; otherwise it returns None.
-    purge: deletes all waiting messages of the app's queues. Thread: any. Raises: BrokerUnavailable.
+    What is ordered of everybody and is to outlive the workers (revoke, pause) is written into the broker first.
+    purge: deletes all waiting messages of the app's queues. book: of the broker. Thread: any.
+    Raises: BrokerUnavailable, UsageError.
     """
 
-    def __init__(self, mailer: Mailer, purge: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, mailer: Mailer, purge: Callable[[], int] | None = None, book: StandingBook | None = None
+    ) -> None:
         self._mailer = mailer
         self._purge = purge
+        self._book = book
 
     def inspect(
         self,
@@ -49,11 +55,18 @@ class Control:
         callback: OnAnswer | None = None,
         **options: Any,
     ) -> Answers | None:
-        """Send any command. options: ``pattern`` and ``matcher``; anything else is an argument of the command."""
+        """Send any command. options: ``pattern`` and ``matcher``; ``kept``, when ``keep`` was called for it;
+        anything else is an argument of the command.
+        """
         pattern, matcher = options.pop("pattern", None), options.pop("matcher", None)
+        kept: bool | None = options.pop("kept", None)
+        given = {**(arguments or {}), **options}
+        if kept is None:
+            kept = not destination and pattern is None and self.keep(command, given)
         call = Call(
             command=command,
-            arguments={**(arguments or {}), **options},
+            arguments=given,
+            kept=kept,
             destination=destination_of(destination),
             pattern=pattern if matcher or pattern is None else str(pattern),
             matcher=matcher or ("glob" if pattern is not None else None),
@@ -69,6 +82,13 @@ class Control:
                 callback({answer.hostname: answer.value})
 
         return [{answer.hostname: answer.value} for answer in self._mailer.ask(call, heard)]
+
+    def keep(self, command: str, arguments: Mapping[str, Any]) -> bool:
+        """Have the broker keep what this command orders, for workers that start later too.
+
+        Returns: whether it does; false for a command of the moment, and where the broker cannot.
+        """
+        return self._book is not None and self._book.keep(command, arguments)
 
     def purge(self) -> int:
         """Delete all waiting messages of the app's queues; how many."""
@@ -173,6 +193,20 @@ class Control:
     def autoscale(self, max: int, min: int, destination: Any = None, **options: Any) -> Answers | None:
         """Set the bounds of autoscaling."""
         return self.broadcast("autoscale", {"max": max, "min": min}, destination, **options)
+
+    def pause(self, destination: Any = None, *, queue: Any = None, task: Any = None, **options: Any) -> Answers | None:
+        """Begin no more tasks of these queues or task types; ``for_s``: for so many seconds."""
+        return self.broadcast("pause", {"queue": queue, "task": task}, destination, **options)
+
+    def resume(self, destination: Any = None, *, queue: Any = None, task: Any = None, **options: Any) -> Answers | None:
+        """Undo ``pause``."""
+        return self.broadcast("resume", {"queue": queue, "task": task}, destination, **options)
+
+    def log_level(
+        self, level: str, logger: str | None = None, destination: Any = None, **options: Any
+    ) -> Answers | None:
+        """Log more or less; ``for_s``: for so many seconds."""
+        return self.broadcast("log_level", {"level": level, "logger": logger}, destination, **options)
 
     def shutdown(self, destination: Any = None, **options: Any) -> Answers | None:
         """Stop workers, warmly."""
@@ -288,6 +322,18 @@ class Inspect:
     def memdump(self, samples: int = 10) -> Any:
         """Earlier samples of memory: ``{node: text}``."""
         return self.ask("memdump", samples=samples)
+
+    def stack(self, *task_id: str) -> Any:
+        """Where running tasks are in their code: ``{node: [{id, name, pid, stack}, …]}``."""
+        return self.ask("stack", task_id=list(task_id) or None)
+
+    def overrides(self) -> Any:
+        """What ends by itself, and what is paused: ``{node: [{what, now, then, until}, …]}``."""
+        return self.ask("overrides")
+
+    def replay(self, emitter: str, first: int, last: int) -> Any:
+        """The events of these numbers that an emitter still keeps: ``{node: {"ok": text, "events": […], …}}``."""
+        return self.ask("replay", emitter=emitter, first=first, last=last)
 
     def objgraph(self, type: str = "Request", n: int = 200, max_depth: int = 10) -> Any:
         """A graph of objects, which Celery workers may draw."""

@@ -6,20 +6,25 @@ table says which of the two lists it (``effect``). Source: Celery protocol C.4 a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from msgspec import Struct
 
-from opsq.errors import UsageError
-
 DEFAULT_TIMEOUT_S = 1.0
+
+VIEWER: Final = "viewer"
+OPERATOR: Final = "operator"
+ADMIN: Final = "admin"
+ROLES: Final = (VIEWER, OPERATOR, ADMIN)
+"""Who may do what; each may what those before may."""
 
 
 class Argument(Struct, frozen=True):
     """One argument of a command.
 
-    kind: text, integer, number, flag, texts (one or several), rate or any. required: must be given.
+    kind: text, integer, number, flag, texts (one or several), rate, time (seconds; 90s, 5m, 2h, 1d on the
+    command line) or any. required: must be given.
     default: for those that are not. word: whether it can be given on the command line without its name.
     """
 
@@ -34,8 +39,11 @@ class Argument(Struct, frozen=True):
 class Command(Struct, frozen=True, kw_only=True):
     """One command.
 
-    effect: ``read`` changes nothing, ``write`` does. aliases: older names of Celery. words: order of the
-    arguments on the command line where it is not that of ``arguments``. reply: what is answered.
+    effect: ``read`` changes nothing, ``write`` does. role: who may, ``viewer``, ``operator`` or ``admin``, each
+    of whom may what those before may. aliases: older names of Celery. words: order of the arguments on the
+    command line where it is not that of ``arguments``. reply: what is answered; shape: in which form (``ok``,
+    ``table``, ``names``, ``facts``, ``text``, ``null``, ``none``). columns: of a table worth showing.
+    standing: the broker keeps the order for workers that are not there. origin: ``celery`` or ``opsq``.
     silent: no reply is sent. hidden: not listed, for programs. open: any further argument is passed on.
     timeout_s: how long the command line waits for replies.
     """
@@ -47,6 +55,11 @@ class Command(Struct, frozen=True, kw_only=True):
     arguments: tuple[Argument, ...] = ()
     aliases: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    role: str = "viewer"
+    shape: str = "ok"
+    columns: tuple[str, ...] = ()
+    standing: bool = False
+    origin: str = "celery"
     silent: bool = False
     hidden: bool = False
     open: bool = False
@@ -65,6 +78,8 @@ class Command(Struct, frozen=True, kw_only=True):
         for argument in self.in_words():
             shown = f"{argument.name}…" if argument.kind == "texts" else argument.name
             parts.append(f"<{shown}>" if argument.required else f"[{shown}]")
+        if not parts:
+            parts = [f"[{argument.name}=…]" for argument in self.arguments if argument.name != "for_s"]
         return " ".join([self.name, *parts])
 
 
@@ -73,17 +88,22 @@ def _read(name: str, doc: str, reply: str, *arguments: Argument, **more: Any) ->
 
 
 def _write(name: str, doc: str, reply: str, *arguments: Argument, **more: Any) -> Command:
-    return Command(name=name, effect="write", doc=doc, reply=reply, arguments=arguments, **more)
+    return Command(name=name, effect="write", doc=doc, reply=reply, arguments=arguments, **{"role": OPERATOR, **more})
 
 
 _IDS = Argument("task_id", "texts", "Id, or ids, of tasks.", required=True)
 _SIGNAL = Argument("signal", "any", "Signal for `terminate`, by name or number; TERM by default.", word=False)
 _TERMINATE = Argument("terminate", "flag", "Also stop it when it runs.", default=False, word=False)
 _N = Argument("n", "integer", "How many slots.", default=1)
+_FOR = Argument("for_s", "time", "How long it shall count, in seconds; then what was before counts again.", word=False)
+_KEPT_FOR = Argument(
+    "for_s", "time", "How long the broker keeps it, in seconds; `worker_revoke_expires` by default.", word=False
+)
+_REQUEST = ("id", "name", "args", "kwargs", "time_start", "worker_pid")
 
 _TABLE: Final[tuple[Command, ...]] = (
     _read("ping", "Answer.", '`{"ok": "pong"}`'),
-    _read("clock", "The worker's logical clock.", '`{"clock": n}`'),
+    _read("clock", "The worker's logical clock.", '`{"clock": n}`', shape="facts"),
     _read("report", "Versions and settings, for a bug report.", '`{"ok": text}`'),
     _read(
         "conf",
@@ -91,9 +111,13 @@ _TABLE: Final[tuple[Command, ...]] = (
         "setting → value",
         Argument("with_defaults", "flag", "Include the settings that have their defaults.", default=False),
         aliases=("dump_conf",),
+        shape="facts",
     ),
     _read(
-        "stats", "Counts, pool, broker, resource use.", "`total, pid, clock, uptime, pool, broker, prefetch_count …`"
+        "stats",
+        "Counts, pool, broker, resource use.",
+        "`total, pid, clock, uptime, pool, broker, prefetch_count …`",
+        shape="facts",
     ),
     _read(
         "active",
@@ -101,15 +125,26 @@ _TABLE: Final[tuple[Command, ...]] = (
         "list of requests",
         Argument("safe", "flag", "Arguments as text instead of as data.", default=False),
         aliases=("dump_active",),
+        shape="table",
+        columns=_REQUEST,
     ),
-    _read("reserved", "The tasks that wait for a slot.", "list of requests", aliases=("dump_reserved",)),
+    _read(
+        "reserved",
+        "The tasks that wait for a slot.",
+        "list of requests",
+        aliases=("dump_reserved",),
+        shape="table",
+        columns=("id", "name", "args", "kwargs"),
+    ),
     _read(
         "scheduled",
         "The tasks that wait for their time or their rate.",
         "list of `{eta, priority, request}`",
         aliases=("dump_schedule",),
+        shape="table",
+        columns=("eta", "request.id", "request.name", "request.args", "request.kwargs"),
     ),
-    _read("revoked", "The ids of revoked tasks.", "list of ids", aliases=("dump_revoked",)),
+    _read("revoked", "The ids of revoked tasks.", "list of ids", aliases=("dump_revoked",), shape="names"),
     _read(
         "registered",
         "The tasks that the worker knows.",
@@ -117,29 +152,40 @@ _TABLE: Final[tuple[Command, ...]] = (
         Argument("taskinfoitems", "texts", "Attributes to show; exchange, routing_key and rate_limit by default."),
         Argument("builtins", "flag", "Also the built-in tasks.", default=False, word=False),
         aliases=("dump_tasks",),
+        shape="names",
     ),
-    _read("active_queues", "The queues that the worker takes from.", "list of queues"),
+    _read(
+        "active_queues",
+        "The queues that the worker takes from.",
+        "list of queues",
+        shape="table",
+        columns=("name", "exchange.name", "exchange.type", "routing_key", "durable", "max_priority"),
+    ),
     _read(
         "query_task",
         "Where tasks are, by id.",
         "id → `[state, request]`",
         Argument("ids", "texts", "Ids of tasks.", required=True),
+        shape="facts",
     ),
-    _read("memsample", "Resident memory of the worker's main process.", 'text such as `"57.1MB"`'),
+    _read("memsample", "Resident memory of the worker's main process.", 'text such as `"57.1MB"`', shape="text"),
     _read(
         "memdump",
         "The samples that `memsample` took.",
         "text",
         Argument("samples", "integer", "How many, at most.", default=10),
+        shape="text",
     ),
     _read(
         "objgraph",
-        "Answered with an error: the library is not part of opsq.",
-        "error",
+        "Draw what holds on to objects of a class, in the worker's main process; needs the library objgraph there.",
+        '`{"filename": path}`, a picture on the worker\'s machine',
         Argument("type", "text", "Name of a class.", default="Request"),
         Argument("num", "integer", "How many objects.", default=200),
         Argument("max_depth", "integer", "How many levels.", default=10),
         timeout_s=60.0,
+        shape="facts",
+        role=OPERATOR,
     ),
     _read(
         "hello",
@@ -148,6 +194,37 @@ _TABLE: Final[tuple[Command, ...]] = (
         Argument("from_node", "text", "Node name of the sender.", required=True),
         Argument("revoked", "any", "Its revoked ids."),
         hidden=True,
+        shape="facts",
+    ),
+    _read(
+        "stack",
+        "Where running tasks are in their code, line by line.",
+        "list of `{id, name, pid, stack}`",
+        Argument("task_id", "texts", "Ids of tasks; all that run by default."),
+        origin="opsq",
+        role=OPERATOR,
+        shape="table",
+        columns=("id", "name", "pid", "stack"),
+        timeout_s=3.0,
+    ),
+    _read(
+        "overrides",
+        "What was changed by remote control and ends by itself, and what is paused.",
+        "list of `{what, now, then, until}`",
+        origin="opsq",
+        shape="table",
+        columns=("what", "now", "then", "until"),
+    ),
+    _read(
+        "replay",
+        "The events of these numbers that are still kept, for a monitor that missed them.",
+        '`{"ok": text, "events": […], "complete": flag}`',
+        Argument("emitter", "text", "Which emitter, by its UUID.", required=True),
+        Argument("first", "integer", "Number of the first event wanted.", required=True),
+        Argument("last", "integer", "Number of the last.", required=True),
+        origin="opsq",
+        hidden=True,
+        shape="facts",
     ),
     _write(
         "rate_limit",
@@ -155,6 +232,7 @@ _TABLE: Final[tuple[Command, ...]] = (
         '`{"ok": text}`',
         Argument("task_name", "text", "Name of the task.", required=True),
         Argument("rate_limit", "rate", "Such as 10/s, 100/m, 5/h; 0 for none.", required=True),
+        _FOR,
     ),
     _write(
         "time_limit",
@@ -163,6 +241,7 @@ _TABLE: Final[tuple[Command, ...]] = (
         Argument("task_name", "text", "Name of the task.", required=True),
         Argument("soft", "number", "Seconds after which SoftTimeLimitExceeded is raised; none by default."),
         Argument("hard", "number", "Seconds after which it is killed; none by default."),
+        _FOR,
     ),
     _write(
         "revoke",
@@ -171,6 +250,8 @@ _TABLE: Final[tuple[Command, ...]] = (
         _IDS,
         _TERMINATE,
         _SIGNAL,
+        _KEPT_FOR,
+        standing=True,
     ),
     _write(
         "terminate",
@@ -178,6 +259,8 @@ _TABLE: Final[tuple[Command, ...]] = (
         '`{"ok": text}`',
         Argument("signal", "any", "Signal, by name or number.", required=True),
         _IDS,
+        _KEPT_FOR,
+        standing=True,
     ),
     _write(
         "revoke_by_stamped_headers",
@@ -186,19 +269,22 @@ _TABLE: Final[tuple[Command, ...]] = (
         Argument("headers", "any", "Name → value or list of values; or a list of `name=value`.", required=True),
         _TERMINATE,
         _SIGNAL,
+        _KEPT_FOR,
+        standing=True,
     ),
     _write("enable_events", "Send task events.", '`{"ok": text}`'),
     _write("disable_events", "Send no task events.", '`{"ok": text}`'),
-    _write("heartbeat", "Send a heartbeat event now.", "null"),
-    _write("pool_grow", "Add slots.", '`{"ok": "pool will grow"}`', _N),
-    _write("pool_shrink", "Take slots away as they become free.", '`{"ok": "pool will shrink"}`', _N),
+    _write("heartbeat", "Send a heartbeat event now.", "null", shape="null"),
+    _write("pool_grow", "Add slots.", '`{"ok": "pool will grow"}`', _N, _FOR),
+    _write("pool_shrink", "Take slots away as they become free.", '`{"ok": "pool will shrink"}`', _N, _FOR),
     _write(
         "pool_restart",
-        "Answered with an error: children are renewed by autoreload and recycling.",
-        "error",
-        Argument("modules", "any", "Modules to import."),
-        Argument("reload", "flag", "Import them anew.", default=False),
+        "Replace the child processes, each after the task it runs; where `worker_pool_restarts` allows it.",
+        '`{"ok": "reload started"}`',
+        Argument("modules", "any", "Refused, as are the next two: code is renewed by `--autoreload`."),
+        Argument("reload", "flag", "Import modules anew.", default=False),
         Argument("reloader", "any", "Function to import with."),
+        role=ADMIN,
     ),
     _write(
         "autoscale",
@@ -206,6 +292,7 @@ _TABLE: Final[tuple[Command, ...]] = (
         '`{"ok": text}`; an error where it is off',
         Argument("max", "integer", "Most slots."),
         Argument("min", "integer", "Fewest slots."),
+        role=ADMIN,
     ),
     _write(
         "add_consumer",
@@ -229,6 +316,36 @@ _TABLE: Final[tuple[Command, ...]] = (
         "none",
         Argument("msg", "text", "What to log.", default="Got shutdown from remote"),
         silent=True,
+        role=ADMIN,
+        shape="none",
+    ),
+    _write(
+        "pause",
+        "Begin no more tasks of a queue or of a type, everywhere, also in workers that start later.",
+        '`{"ok": text}`',
+        Argument("queue", "texts", "Queues to take nothing more from; what was taken is worked off.", word=False),
+        Argument("task", "texts", "Task types to hold back; workers keep what they were given.", word=False),
+        _FOR,
+        origin="opsq",
+        standing=True,
+    ),
+    _write(
+        "resume",
+        "Undo `pause`.",
+        '`{"ok": text}`',
+        Argument("queue", "texts", "Queues.", word=False),
+        Argument("task", "texts", "Task types.", word=False),
+        origin="opsq",
+        standing=True,
+    ),
+    _write(
+        "log_level",
+        "Log more, or less, at once, in the worker's main process and its child processes.",
+        '`{"ok": text}`',
+        Argument("level", "text", "DEBUG, INFO, WARNING, ERROR or CRITICAL.", required=True),
+        Argument("logger", "text", "Name of a logger; all by default."),
+        _FOR,
+        origin="opsq",
     ),
     _write(
         "election",
@@ -238,6 +355,8 @@ _TABLE: Final[tuple[Command, ...]] = (
         Argument("topic", "text", "What it is about.", required=True),
         Argument("action", "any", "What the winner is to do."),
         hidden=True,
+        role=ADMIN,
+        shape="null",
     ),
 )
 
@@ -248,97 +367,3 @@ BY_ANY_NAME: Final[Mapping[str, Command]] = {
     **{alias: command for command in _TABLE for alias in command.aliases},
 }
 """The commands by name and by alias."""
-
-_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
-    "text": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "flag": (bool,),
-    "rate": (str, int, float),
-    "texts": (str, list, tuple),
-}
-
-
-def checked(command: Command, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments for a handler, defaults filled in.
-
-    Raises: TypeError in Python's words, as a Celery worker answers it.
-    """
-    known = {argument.name: argument for argument in command.arguments}
-    for name in given:
-        if name not in known and not command.open:
-            raise TypeError(f"{command.name}() got an unexpected keyword argument {name!r}")
-    missing = [name for name, each in known.items() if each.required and name not in given]
-    if missing:
-        raise TypeError(f"{command.name}() missing required argument: {', '.join(map(repr, missing))}")
-    values = {name: given.get(name, each.default) for name, each in known.items()}
-    for name, each in known.items():
-        _check_type(command, each, values[name])
-    return {**given, **values}
-
-
-def _check_type(command: Command, argument: Argument, value: Any) -> None:
-    if argument.kind == "any" or value is None:
-        return
-    right = isinstance(value, _TYPES[argument.kind])
-    if isinstance(value, bool) and argument.kind in ("integer", "number", "rate"):
-        right = False
-    if isinstance(value, (list, tuple)):
-        right = right and all(isinstance(each, str) for each in value)
-    if not right:
-        wanted = "text or list of texts" if argument.kind == "texts" else argument.kind
-        raise TypeError(f"{command.name}() argument {argument.name!r}: expected {wanted}, got {value!r:.100}")
-
-
-def from_words(command: Command, words: Sequence[str]) -> dict[str, Any]:
-    """Read a command's arguments as typed: by position, or as ``name=value``.
-
-    Raises: UsageError that says what was expected.
-    """
-    known = {argument.name: argument for argument in command.arguments}
-    found: dict[str, Any] = {}
-    waiting = list(command.in_words())
-    headers: list[str] = []
-    for word in words:
-        name, equals, text = word.partition("=")
-        if command.name == "revoke_by_stamped_headers" and name not in ("terminate", "signal"):
-            headers.append(word)
-        elif equals and name in known:
-            found[name] = _value(command, known[name], text)
-        else:
-            _take_word(command, waiting, found, word)
-    if headers:
-        found["headers"] = headers
-    missing = [name for name, each in known.items() if each.required and name not in found]
-    if missing:
-        raise UsageError(f"{command.name} needs {', '.join(missing)}; write: {command.usage()}")
-    return found
-
-
-def _take_word(command: Command, waiting: list[Argument], found: dict[str, Any], word: str) -> None:
-    while waiting and waiting[0].name in found and waiting[0].kind != "texts":
-        waiting.pop(0)
-    if not waiting:
-        raise UsageError(f"{command.name}: did not expect {word!r}; write: {command.usage()}")
-    argument = waiting[0]
-    if argument.kind == "texts":
-        found.setdefault(argument.name, []).append(word)
-    else:
-        found[argument.name] = _value(command, waiting.pop(0), word)
-
-
-def _value(command: Command, argument: Argument, text: str) -> Any:
-    try:
-        if argument.kind == "integer":
-            return int(text)
-        if argument.kind == "number":
-            return float(text)
-    except ValueError:
-        raise UsageError(f"{command.name}: {argument.name}: expected {argument.kind}, got {text!r}") from None
-    if argument.kind == "flag":
-        if text.lower() not in ("1", "0", "true", "false", "yes", "no", "on", "off"):
-            raise UsageError(f"{command.name}: {argument.name}: expected true or false, got {text!r}")
-        return text.lower() in ("1", "true", "yes", "on")
-    if argument.kind == "texts":
-        return [part for part in text.split(",") if part]
-    return text

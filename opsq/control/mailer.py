@@ -32,7 +32,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """What to ask and whom.
 
     destination: node names; none for everybody. pattern, matcher: ``glob`` or ``pcre`` over node names.
-    timeout_s: how long to wait for replies, all of them. limit: end after so many replies.
+    timeout_s: how long to wait for replies, all of them. limit: end after so many replies. kept: what is to
+    outlive the workers was written into the broker.
     """
 
     command: str
@@ -42,6 +43,7 @@ class Call(Struct, frozen=True, kw_only=True):
     matcher: str | None = None
     timeout_s: float = 1.0
     limit: int | None = None
+    kept: bool = False
 
 
 class Mailer:
@@ -124,6 +126,7 @@ class Mailer:
             reply_to=ReplyTo(replies, oid) if oid is not None else None,
             clock=self._lamport.tick(),
             expires=time.time() + call.timeout_s,
+            kept=call.kept,
         )
         body, mime, encoding, headers = encode_request(request, self._serializer, self._serializers)
         return OutMessage(

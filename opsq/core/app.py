@@ -26,7 +26,9 @@ from opsq.core.constructor import settings_given
 from opsq.core.declare import annotate, base_for, build_task, copy_for, instance_for
 from opsq.core.discovery import Discovery, Packages
 from opsq.core.eager import AlwaysEagerIgnored, run_eagerly
+from opsq.core.event_client import Events
 from opsq.core.origin import Origin, new_id
+from opsq.core.own_commands import Declares
 from opsq.core.queues import Queues
 from opsq.core.registry import PROCESS, TaskRegistry
 from opsq.core.request import Context, current_frame
@@ -63,12 +65,13 @@ class Opsq:
     settings ``broker_url`` and ``result_backend``. include: modules a worker imports. config_source,
     namespace: as of ``config_from_object``. set_as_current: shared tasks may mean this app.
     strict_typing: check arguments when a task is called. settings: any setting by name.
-    Raises: UsageError for a keyword that is no setting.
-    Thread: any.
+    Raises: UsageError for a keyword that is no setting. Thread: any.
     """
 
     signing: Signing | None = None
     setup_security = setup_security
+    events = property(Events)
+    control_command, inspect_command = Declares("write"), Declares("read")
 
     def __init__(
         self,
@@ -240,10 +243,7 @@ class Opsq:
     def task(self, *, bind: Literal[False] = False, **options: Any) -> Callable[[Callable[P, R]], BaseTask[P, R]]: ...
 
     def task(self, fun: Any = None, **options: Any) -> Any:
-        """Make a task of a function; a decorator, with or without options (``core/task_options.py``).
-
-        Raises: UsageError for an option that does not exist.
-        """
+        """Make a task of a function; options: ``core/task_options.py``. Raises: UsageError for an unknown one."""
         if fun is None:
             return lambda function: self._declare(function, options)
         if not callable(fun):

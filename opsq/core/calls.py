@@ -22,11 +22,13 @@ from opsq.core.arguments import BadArguments
 from opsq.core.call_options import AMQP_PROPERTIES, check_call_options
 from opsq.core.origin import Here, Origin, new_id
 from opsq.core.routing import Destination, Router
+from opsq.core.telling import payload_rule
 from opsq.core.times import Due, due
 from opsq.errors import UsageError
 from opsq.settings import Settings
-from opsq.wire.content import DEFAULT_REGISTRY, ContentRegistry
+from opsq.wire.content import DEFAULT_REGISTRY, JSON_MIME, ContentRegistry
 from opsq.wire.event import encode_event, encode_events
+from opsq.wire.payload import Rule, shown_fields
 from opsq.wire.saferepr import saferepr
 from opsq.wire.task import NO_EMBED, Embed, TaskBody, TaskHeaders, encode_body, headers_to_wire
 
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 
 PUBLISHED_AT: Final = "opsq_published_at"
 _REPR_CHARS: Final = 1024
+_MOST_RULES: Final = 10_000
 _NEVER_DUE: Final = Due(None, None, None)
 _NO_OPTIONS: Final[Mapping[str, Any]] = {}
+_FOLLOWERS: Final = frozenset({"link", "link_error", "chain", "chord"})
 _MODES: Final[Mapping[object, int]] = {"transient": 1, "persistent": 2, 1: 1, 2: 2}
 
 
@@ -72,6 +76,7 @@ class Caller:
         self._clock = clock
         self._lamport = lamport or LamportClock()
         self._announce = settings.task_send_sent_event
+        self._rules: dict[str, Rule] = {}
         self._events = event_exchange_of(settings)
         self._compression = settings.task_compression
         self._levels = settings.task_repr_maxlevels
@@ -143,7 +148,21 @@ class Caller:
             routing_key=place.routing_key,
             declare=place.declare,
         )
-        return Built(id, message, self._event(headers, place, now_s, here) if self._announce else None, body)
+        event = None
+        if self._announce:
+            plain = compression is None and content_type == JSON_MIME
+            shown = self._rule(name, task).shown(headers.argsrepr, headers.kwargsrepr, data if plain else None)
+            event = self._event(headers, place, now_s, here) | shown_fields(shown)
+        return Built(id, message, event, body)
+
+    def _rule(self, name: str, task: Any) -> Rule:
+        """How much is shown of the arguments of this task's calls."""
+        rule = self._rules.get(name)
+        if rule is None:
+            rule = payload_rule(task, self._settings)
+            if len(self._rules) < _MOST_RULES:
+                self._rules[name] = rule
+        return rule
 
     def event_message(self, event: Mapping[str, Any]) -> OutMessage:
         """The message that announces one call, a single object as Celery's clients send it."""
@@ -204,9 +223,10 @@ class Caller:
         }
         if when.expiration_ms is not None:
             properties["expiration"] = when.expiration_ms
-        for key in AMQP_PROPERTIES & options.keys():
-            if options[key] is not None:
-                properties[key] = options[key]
+        if not AMQP_PROPERTIES.isdisjoint(options):
+            for key in AMQP_PROPERTIES & options.keys():
+                if options[key] is not None:
+                    properties[key] = options[key]
         return properties
 
     def _mode_of(self, mode: object) -> int:
@@ -227,8 +247,6 @@ class Caller:
             "root_id": headers.root_id,
             "parent_id": headers.parent_id,
             "name": headers.task,
-            "args": headers.argsrepr,
-            "kwargs": headers.kwargsrepr,
             "retries": headers.retries,
             "eta": headers.eta,
             "expires": headers.expires,
@@ -284,6 +302,8 @@ def signature_list(value: Any, what: str) -> list[dict[str, Any]] | None:
 
 
 def _embed(options: Mapping[str, Any]) -> Embed:
+    if _FOLLOWERS.isdisjoint(options):
+        return NO_EMBED
     link, link_error, chain, chord = (options.get(key) for key in ("link", "link_error", "chain", "chord"))
     if not (link or link_error or chain or chord):
         return NO_EMBED

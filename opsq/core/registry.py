@@ -73,6 +73,8 @@ class Process:
         self._default: weakref.ref[Opsq] | None = None
         self._fallback: Opsq | None = None
         self._shared: list[Task[..., Any]] = []
+        self.commands: dict[str, Any] = {}
+        """Remote commands that ``opsq.worker.control`` declared, by name; see ``own_commands.py``."""
 
     def add_app(self, app: Opsq) -> None:
         """Make ``app`` one that a shared task may mean."""

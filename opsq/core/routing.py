@@ -22,6 +22,7 @@ RouteFunction = Callable[..., Any]
 Resolve = Callable[[str], object]
 
 PLACE_KEYS: Final = ("queue", "exchange", "routing_key", "exchange_type")
+_PLACES: Final = frozenset(PLACE_KEYS)
 _CACHE_MAX: Final = 10_000
 
 
@@ -60,7 +61,7 @@ class Router:
 
         Raises: UsageError (QueueNotFound) for a queue that is unknown and may not be made up.
         """
-        own_place = any(options.get(key) is not None for key in PLACE_KEYS)
+        own_place = not _PLACES.isdisjoint(options) and any(options.get(key) is not None for key in PLACE_KEYS)
         if self._fixed and not own_place:
             found = self._known.get(name)
             if found is None:

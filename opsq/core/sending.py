@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opsq.broker.message import OutMessage
 from opsq.broker.retry import NO_RETRY, RetryPolicy, retry_policy
@@ -23,6 +23,19 @@ from opsq.wire.signature import parse_signature
 if TYPE_CHECKING:
     from opsq.core.app import Opsq
 
+
+class Voice(Protocol):
+    """How a running task is heard, see ``core/worker/voice.py``."""
+
+    def event(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Say an event."""
+        ...
+
+    def progress(self, task_id: str, fields: Mapping[str, Any], *, last: bool = False) -> None:
+        """Say how far a task is."""
+        ...
+
+
 CallParts = tuple[str, Sequence[Any] | None, Mapping[str, Any] | None, dict[str, Any]]
 MESSAGES_PER_BATCH: Final = 500
 
@@ -32,6 +45,8 @@ class Sender:
 
     def __init__(self, app: Opsq, settings: Settings) -> None:
         self._app = app
+        #: What tasks of this process speak with, once a worker runs them here.
+        self.voice: Voice | None = None
         self._inherit_priority = settings.task_inherit_parent_priority
         self._results_are_messages = scheme_of(settings.resolved_result_backend() or "") == "rpc"
 
@@ -117,7 +132,13 @@ class Sender:
         return {**(task.call_options() if task is not None else {}), **options}
 
     def send_event(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Publish one event of the caller's own. Raises: BrokerUnavailable."""
+        """Publish one event of the caller's own; a running task's goes the way of its worker's events.
+
+        Raises: BrokerUnavailable outside of a run.
+        """
+        if self.voice is not None and calling_request() is not None:
+            self.voice.event(kind, fields)
+            return
         caller = self._app.caller
         event = {**caller.event_fields(kind), **fields}
         message = caller.event_message(event)

@@ -18,6 +18,7 @@ from opsq.core.request import Context, FrameToken, current_frame, pop, push, req
 from opsq.core.retrying import plan_retry, signature_of_request
 from opsq.core.signature import Signature, signature
 from opsq.core.task_options import CALL_OPTIONS_OF_TASK, FROM_SETTINGS
+from opsq.core.telling import PROGRESS, is_done, progress_fields
 from opsq.errors import Ignore, MaxRetriesExceededError, Reject, Retry, UsageError
 
 if TYPE_CHECKING:
@@ -312,6 +313,18 @@ class Task(Generic[P, R]):
         if wanted is None:
             raise UsageError(f"update_state of task {self.name!r} needs a task_id outside a run")
         self.app.store_state(wanted, str(state), meta, request, **more)
+        if state == PROGRESS and wanted == request.id:
+            self._say_progress(meta)
+
+    def update_progress(self, current: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell the monitor how far the running call is; stores nothing, and is said at most ten times a second."""
+        self._say_progress({"current": current, "total": total, "message": message})
+
+    def _say_progress(self, told: object) -> None:
+        voice, id = self.app.sender.voice, self.request.id
+        if voice is not None and id is not None:
+            fields = progress_fields(str(self.name), told)
+            voice.progress(id, fields, last=is_done(fields))
 
     def send_event(self, type_: str, retry: bool = True, retry_policy: Any = None, **fields: Any) -> None:
         """Publish an event about the running call, such as ``task-progress``."""

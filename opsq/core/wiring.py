@@ -85,6 +85,7 @@ class Wiring:
         """The client of remote control."""
         mailer: Any = plugins.resolve("opsq.control.mailer:Mailer")
         make: Any = plugins.resolve("opsq.control.client:Control")
+        book: Any = plugins.resolve("opsq.control.standing:StandingBook")
         settings = self.settings
         control: Control = make(
             mailer(
@@ -96,6 +97,7 @@ class Wiring:
                 serializers=self.serializers,
             ),
             lambda: sum(self.purge(queue.name) for queue in self.queues.declared),
+            book(partial(self.connection, "write"), settings.worker_revoke_expires),
         )
         return control
 

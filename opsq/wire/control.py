@@ -14,6 +14,8 @@ from opsq.errors import MalformedMessage
 from opsq.wire.content import DEFAULT_REGISTRY, JSON_ONLY, ContentRegistry, dumps, loads
 from opsq.wire.limits import DEFAULT_LIMITS, Limits
 
+KEPT_HEADER = "opsq_kept"
+
 
 class ReplyTo(Struct, frozen=True):
     """Where replies go."""
@@ -27,7 +29,8 @@ class Request(Struct, frozen=True, kw_only=True):
 
     destination: node names; None or empty for everybody. pattern, matcher: used together, only
     without destination. ticket, reply_to: only when a reply is wanted. clock: Lamport clock of the
-    sender. expires: epoch seconds after which nobody waits for the reply; 0 for never.
+    sender. expires: epoch seconds after which nobody waits for the reply; 0 for never. kept: the sender has
+    written what is to outlive the workers into the broker (a header of ours; Celery ignores it).
     """
 
     method: str
@@ -39,6 +42,7 @@ class Request(Struct, frozen=True, kw_only=True):
     reply_to: ReplyTo | None = None
     clock: int | None = None
     expires: float | None = None
+    kept: bool = False
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -75,7 +79,12 @@ def encode_request(
         body["ticket"] = request.ticket
     if request.reply_to is not None:
         body["reply_to"] = {"exchange": request.reply_to.exchange, "routing_key": request.reply_to.routing_key}
-    headers = {"clock": request.clock, "expires": request.expires if request.expires is not None else 0}
+    headers: dict[str, Any] = {
+        "clock": request.clock,
+        "expires": request.expires if request.expires is not None else 0,
+    }
+    if request.kept:
+        headers[KEPT_HEADER] = True
     return (*dumps(body, serializer, registry), headers)
 
 
@@ -106,6 +115,7 @@ def parse_request(
         reply_to=_reply_to(body.get("reply_to")),
         clock=_clock(headers),
         expires=_expires(headers),
+        kept=headers.get(KEPT_HEADER) is True,
     )
 
 

@@ -8,6 +8,7 @@ shifts it by ``utcoffset``, which is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -143,13 +144,19 @@ def _parse(raw: Any, ranges_checked: bool) -> Event | Malformed:
     kind = raw.get("type")
     if type(kind) is not str or not kind:
         return Malformed("an event must have the text field 'type'", _sample(raw))
-    right = _RIGHT.get(kind)
-    # The check in one call is the reason this is fast; it fails for fields nobody knows, too.
-    if right is None or not ranges_checked or not right.issuperset(zip(raw, map(type, raw.values()), strict=True)):
+    # One look at the whole shape is the reason this is fast: a fleet sends few shapes, a million times each.
+    if not ranges_checked or not _is_right(kind, tuple(raw), tuple(map(type, raw.values()))):
         problem = _type_problem(kind, raw)
         if problem:
             return Malformed(f"{kind}: {problem}", _sample(raw))
     return _build(kind, raw)
+
+
+@lru_cache(maxsize=2048)
+def _is_right(kind: str, names: tuple[str, ...], types: tuple[type, ...]) -> bool:
+    """Whether an event of these fields and types is one that the table knows, field by field."""
+    right = _RIGHT.get(kind)
+    return right is not None and right.issuperset(zip(names, types, strict=True))
 
 
 def _type_problem(kind: str, raw: dict[Any, Any]) -> str:
@@ -175,7 +182,9 @@ def _build(kind: str, raw: dict[str, Any]) -> Event | Malformed:
     if not 0 <= timestamp < _EPOCH_MAX_S:
         return Malformed(f"{kind}: timestamp {timestamp!r} is not epoch seconds", _sample(raw))
     take = raw.pop
-    event = Event(
+    del raw["type"], raw["hostname"], raw["timestamp"]
+    take("uuid", None)
+    return Event(
         kind=kind,
         hostname=hostname,
         timestamp=float(timestamp),
@@ -187,10 +196,6 @@ def _build(kind: str, raw: dict[str, Any]) -> Event | Malformed:
         uuid=uuid,
         fields=raw,
     )
-    for name in ("type", "hostname", "timestamp"):
-        del raw[name]
-    raw.pop("uuid", None)
-    return event
 
 
 def _sample(data: object) -> str:

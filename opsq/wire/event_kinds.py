@@ -98,8 +98,12 @@ _ROUTING_KEY = _ours("routing_key", TEXT, "Routing key it arrived with.")
 _POOL = _ours("pool", TEXT, "Pool that ran it: prefork, threads, solo, asyncio, gevent, eventlet.")
 _CHILD_PID = _ours("child_pid", WHOLE, "Process that ran it.")
 _CPU = _ours("cpu_s", NUMBER, "Processor time of the attempt.", "seconds")
-_RSS = _ours("rss_bytes", WHOLE, "Resident memory of the process that ran it, afterwards.", "bytes")
+_RSS = _ours("rss_bytes", WHOLE, "Most resident memory of the process that ran it, so far.", "bytes")
 _FINGERPRINT = _ours("fingerprint", TEXT, "Hash that is equal for failures of the same cause.")
+
+_PAYLOAD = _ours("payload", TEXT, 'Arguments as JSON, `{"args": […], "kwargs": {…}}`, secrets taken out.')
+_COMPLETE = _ours("complete", FLAG, "The payload is the whole of the arguments, unchanged.")
+_VERSION = _ours("version", TEXT, "Label of the code that runs it, see `task_version`.")
 
 _PLACE = (_QUEUE, _ROUTING_KEY, _ATTEMPT)
 _COURSE = (_PUBLISHED_AT, _DELIVERED_AT, _SLOT_AT, _STARTED_AT, _FINISHED_AT, _ACKED_AT)
@@ -119,9 +123,11 @@ _WORKER = (
     _ours("busy", WHOLE, "Slots that run a task.", "slots"),
     _ours("prefetch", WHOLE, "Messages taken ahead at most.", "messages"),
     _ours("queues", LIST, "Names of the queues consumed."),
+    _ours("paused", LIST, "What remote control has paused: `queue NAME` and `task NAME`."),
     _ours("cpu_share", NUMBER, "Processor time per time since the last heartbeat, children included.", "cores"),
     _ours("rss_bytes", WHOLE, "Resident memory, children included.", "bytes"),
     _ours("pool", TEXT, "Pool: prefork, threads, solo, asyncio, gevent, eventlet."),
+    _ours("version", TEXT, "Label of the code it runs, see `task_version`."),
     _ours("dropped", WHOLE, "Events dropped since start because the buffer was full.", "events"),
 )
 
@@ -129,6 +135,17 @@ _ALL = (
     Kind("worker-online", "A worker consumes, or its events were switched on.", _WORKER),
     Kind("worker-heartbeat", "A worker lives.", _WORKER),
     Kind("worker-offline", "A worker stopped cleanly, or its connection restarts.", _WORKER),
+    Kind(
+        "worker-command",
+        "A worker carried out a remote command that changes something.",
+        (
+            *_WORKER,
+            _ours("command", TEXT, "Name of the command."),
+            _ours("arguments", TEXT, "Repr of its arguments, secrets masked, at most 1024 characters."),
+            _ours("answer", TEXT, "Repr of the reply, at most 1024 characters."),
+        ),
+        origin="opsq",
+    ),
     Kind(
         "task-sent",
         "A client published a task.",
@@ -140,17 +157,19 @@ _ALL = (
             Field("routing_key", TEXT, "Routing key it was sent with.", nullable=True),
             _ATTEMPT,
             _PUBLISHED_AT,
+            _PAYLOAD,
+            _COMPLETE,
         ),
     ),
     Kind(
         "task-received",
         "A worker took a task.",
-        (_UUID, *_CALL, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT),
+        (_UUID, *_CALL, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT, _PAYLOAD, _COMPLETE),
     ),
     Kind(
         "task-started",
         "A slot began to run a task.",
-        (_UUID, _NAME, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT, _SLOT_AT, _STARTED_AT, _POOL, _CHILD_PID),
+        (_UUID, _NAME, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT, _SLOT_AT, _STARTED_AT, _POOL, _CHILD_PID, _VERSION),
     ),
     Kind(
         "task-succeeded",
@@ -193,6 +212,31 @@ _ALL = (
         ),
     ),
     Kind("task-ignored", "A task asked that its end be ignored.", (_UUID, *_ENDING), origin="opsq"),
+    Kind(
+        "task-progress",
+        "A running task says how far it is.",
+        (
+            _UUID,
+            _NAME,
+            # Of any type: programs that never heard of opsq announce a progress of their own making.
+            _ours("current", ANY, "How much is done, a number from `update_progress`."),
+            _ours("total", ANY, "How much there is to do, a number from `update_progress`."),
+            _ours("message", ANY, "What it does now."),
+        ),
+        origin="opsq",
+    ),
+    Kind(
+        "task-log",
+        "Lines that a running task logged.",
+        (
+            _UUID,
+            _ATTEMPT,
+            _ours("first", WHOLE, "Number of the first of these lines, from 1."),
+            _ours("lines", LIST, "Each line as `[epoch seconds, level, logger, text]`."),
+            _ours("left_out", WHOLE, "Lines beyond `event_log_lines_max` so far.", "lines"),
+        ),
+        origin="opsq",
+    ),
     Kind("task-cancelled", "A task was cancelled because the connection was lost.", (_UUID, *_ENDING)),
     Kind(
         "worker-elect",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -156,6 +158,14 @@ def test_coroutines_are_refused_in_one_sentence(folder: Path) -> None:
     )
 
 
+def test_coroutines_that_another_package_shares_are_not_refused_but_named(folder: Path) -> None:
+    shared = "from opsq import shared_task\n@shared_task\nasync def theirs(): ...\n"
+    (folder / "green.py").write_text(APP + shared)
+    with running("worker", "-A", "green", "-P", "gevent", cwd=folder, ready="ready"):
+        pass
+    assert "are coroutines and may fail: green.theirs" in (folder / "worker.log").read_text()
+
+
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_a_missing_library_is_one_sentence(folder: Path, library: str) -> None:
     blocked = folder / "blocked"
@@ -194,3 +204,17 @@ def test_a_program_that_did_not_patch_is_told_how(folder: Path) -> None:
 )
 def test_options_of_python_itself_are_kept(command: list[str], words: int, options: list[str]) -> None:
     assert interpreter_options(command, words) == options
+
+
+def test_in_the_background_it_is_patched_too_when_the_app_chose_the_pool(folder: Path) -> None:
+    """Whoever typed the command waits for the process that was replaced meanwhile, and hears that it runs."""
+    (folder / "green.py").write_text(APP + "app.conf.worker_pool = 'gevent'\n")
+    done = opsq("worker", "-A", "green", "-D", "--pidfile", "w.pid", cwd=folder)
+    assert (done.returncode, "runs in the background as process" in done.stdout) == (0, True), done
+    pid = int((folder / "w.pid").read_text())
+    try:
+        assert f"process {pid}" in done.stdout
+        assert ask("from green import about; print(about.delay().get(timeout=20)[0])", folder).startswith("gevent.")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not (folder / "w.pid").exists())

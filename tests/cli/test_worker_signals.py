@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from opsq.testing.harness import waiting
@@ -105,11 +106,14 @@ def test_hup_starts_the_same_process_again(site: WorkerSite) -> None:
 
 
 def test_a_detached_worker_is_stopped_through_its_pid_file(site: WorkerSite) -> None:
-    starter = site.start("-P", "threads", "-D", "--pidfile", "w.pid", "--logfile", "%n.log", "-n", "one", ready="")
+    starter = site.start("-P", "prefork", "-D", "--pidfile", "w.pid", "--logfile", "%n.log", "-n", "one", ready="")
     assert starter.wait(PATIENCE_S) == 0, site.log.read_text()
     pid = int((site.folder / "w.pid").read_text())
     assert f"process {pid}" in site.log.read_text()
     assert os.getsid(pid) == pid
+    # Nobody of its family holds on to the terminal: `opsq worker -D | cat`, or ssh, would never come back.
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    assert {os.readlink(f"/proc/{one.pid}/fd/{fd}") for one in family for fd in (1, 2)} == {"/dev/null"}
     assert {(site.folder / name).stat().st_mode & 0o777 for name in ("w.pid", "one.log")} == {0o600}
     again = site.start("-P", "threads", "-D", "--pidfile", "w.pid", ready="")
     assert again.wait(PATIENCE_S) == 73

@@ -15,12 +15,13 @@ from opsq import plugins
 from opsq.bootsteps import Bootstep, Provided
 from opsq.broker.connection import BrokerConnection, open_connection
 from opsq.broker.consumer import Consumer
+from opsq.broker.notices import notices
 from opsq.broker.publisher import Publisher
 from opsq.broker.retry import NO_RETRY
 from opsq.core.app import Opsq
 from opsq.core.pools.base import Pool, PoolConfig
 from opsq.core.worker.clerk import Clerk
-from opsq.core.worker.emit import Emitter
+from opsq.core.worker.emit import EVENTS_DEADLINE_S, Emitter
 from opsq.core.worker.execute import Executor
 from opsq.core.worker.health import HealthServer, live, ready
 from opsq.core.worker.intake import Intake
@@ -28,17 +29,21 @@ from opsq.core.worker.ledger import Ledger
 from opsq.core.worker.owner import Owner
 from opsq.core.worker.plan import WorkerPlan
 from opsq.core.worker.policy import Policies
+from opsq.core.worker.quarantine_room import waiting_aside
 from opsq.core.worker.receive import Receiver
 from opsq.core.worker.remote import RemoteStep
 from opsq.core.worker.settle import Settler
 from opsq.core.worker.shutdown import Shutdown
+from opsq.core.worker.standing import StandingOrdersRead, StandingStep
 from opsq.core.worker.success_log import SuccessLog
+from opsq.core.worker.survivor import Survivor
+from opsq.core.worker.survivor_step import SurvivorStep
 from opsq.core.worker.vitals import Vitals
+from opsq.core.worker.voice import Voice
 from opsq.settings import Settings
 
 log = logging.getLogger(__name__)
 
-EVENTS_DEADLINE_S = 5.0
 TICK_S = 1.0
 """The owner wakes so often anyway; see ``health.py``."""
 
@@ -54,10 +59,12 @@ def process_steps(plan: WorkerPlan) -> list[Bootstep[Any]]:
         HealthStep(plan),
         EmitterStep(plan),
         ExecutorStep(plan),
+        VoiceStep(plan),
         ClerkStep(plan),
         SettlerStep(plan),
         PoolStep(plan),
         ReceiverStep(plan),
+        SurvivorStep(plan),
         RemoteStep(plan),
         OwnerStep(plan),
         *_users(plan.app, "worker", "opsq.worker_steps"),
@@ -68,6 +75,7 @@ def connection_steps(plan: WorkerPlan) -> list[Bootstep[Any]]:
     """The steps of one connection, the user's included."""
     return [
         ConnectionStep(plan),
+        StandingStep(plan.standing),
         ConsumerStep(plan),
         *_users(plan.app, "consumer", "opsq.connection_steps"),
     ]
@@ -109,7 +117,32 @@ class ExecutorStep(_Step):
 
     def start(self, up: Provided) -> Executor:
         """Build it."""
-        return Executor(self.plan.app, self.plan.hostname, self.plan.clock)
+        plan = self.plan
+        own_thread = not plan.pool_class.capabilities.shares_thread
+        return Executor(plan.app, plan.hostname, plan.clock, own_thread)
+
+
+class VoiceStep(_Step):
+    """Let the tasks that run in this very process be heard; child processes have voices of their own."""
+
+    name: ClassVar[str] = "voice"
+    requires: ClassVar[tuple[type[Any], ...]] = (Executor, Emitter)
+    _voice: Voice | None = None
+
+    def start(self, up: Provided) -> None:
+        """Listen to what tasks say."""
+        plan, emitter = self.plan, up[Emitter]
+        if plan.pool_class.capabilities.isolates_crash:
+            return
+        self._voice = Voice(emitter.emit, emitter.wake, plan.settings.event_log_lines_max, plan.clock)
+        emitter.on_flush = self._voice.heard
+        up[Executor].speak(self._voice)
+
+    def stop(self, deadline: float) -> None:
+        """Listen no more."""
+        if self._voice is not None:
+            self._voice.stop()
+            self.plan.app.sender.voice = None
 
 
 class ClerkStep(_Step):
@@ -130,6 +163,7 @@ class ClerkStep(_Step):
             up[Emitter],
             up[Ledger],
             self.plan.settings,
+            partial(waiting_aside, self.plan.settings),
         )
         self._clerk.start()
         return self._clerk
@@ -169,9 +203,11 @@ class PoolStep(_Step):
             run=up[Executor],
             on_started=settler.on_started,
             on_outcomes=settler.on_outcomes,
+            on_soft_limit=settler.on_soft_limit,
             settings=plan.settings,
             child_setup=plan.child_setup() if plan.pool_class.capabilities.isolates_crash else None,
             clock=plan.clock,
+            extra=plan.ahead,
         )
         pool: Pool = plan.pool_class(config)
         self._pool = plan.pool = pool
@@ -217,7 +253,7 @@ class OwnerStep(_Step):
     """The thread that owns the connection; stopping it is the worker's shutdown."""
 
     name: ClassVar[str] = "owner"
-    requires: ClassVar[tuple[type[Any], ...]] = (Receiver, Settler, Pool)
+    requires: ClassVar[tuple[type[Any], ...]] = (Receiver, Settler, Pool, Survivor)
     provides: ClassVar[type[Any] | None] = Owner
     _shutdown: Shutdown | None = None
 
@@ -281,6 +317,10 @@ class ConnectionStep(_Step):
         """Connect. Raises: BrokerUnavailable."""
         self._connection = open_connection(self.plan.settings, purpose="read")
         self._connection.connect()
+        for notice in notices(self._connection):
+            if notice not in self.plan.told:
+                self.plan.told.add(notice)
+                log.warning(notice)
         return self._connection
 
     def stop(self, deadline: float) -> None:
@@ -293,7 +333,7 @@ class ConsumerStep(_Step):
     """The loop over that connection, not yet running."""
 
     name: ClassVar[str] = "consumer"
-    requires: ClassVar[tuple[type[Any], ...]] = (BrokerConnection, Receiver, Settler, Pool)
+    requires: ClassVar[tuple[type[Any], ...]] = (BrokerConnection, StandingOrdersRead, Receiver, Settler, Pool)
     provides: ClassVar[type[Any] | None] = Consumer
 
     def start(self, up: Provided) -> Consumer:
@@ -302,7 +342,7 @@ class ConsumerStep(_Step):
         tick = _Tick(receiver, plan, up[Settler].successes)
         tick.consumer = Consumer(
             up[BrokerConnection],
-            plan.queues,
+            plan.standing.consumed(plan.queues),
             on_batch=tick.on_batch,
             on_settled=up[Settler].on_settled,
             on_stale=up[Settler].on_stale,
@@ -334,7 +374,8 @@ class _Tick:
         self._tell()
 
     def __call__(self) -> float | None:
-        """Release what is due, and say that the loop turns."""
+        """Release what is due, act on new standing orders, and say that the loop turns."""
+        self._plan.standing.enforce(self.consumer, self._receiver, self._plan.queues)
         wait_s = self._receiver.on_tick()
         self._tell()
         self._successes.tick()

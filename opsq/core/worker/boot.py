@@ -50,6 +50,8 @@ def banner(plan: WorkerPlan, policies: Sequence[Policy]) -> list[str]:
     ]
     if policies:
         lines.append("promises of the tasks:\n" + promises(policies))
+    if not plan.pool_class.capabilities.coroutines and (unfit := [each.task for each in policies if each.is_async]):
+        lines.append(f"this pool has no event loop; these shared tasks are coroutines and may fail: {_some(unfit)}")
     return lines
 
 

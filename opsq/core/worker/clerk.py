@@ -22,7 +22,7 @@ from opsq.core.pools.base import Job, Outcome
 from opsq.core.request import Context
 from opsq.core.worker.emit import Emitter
 from opsq.core.worker.follow import Follower
-from opsq.core.worker.intake import Malformed
+from opsq.core.worker.intake import SAMPLE_BYTES, Malformed
 from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.quarantine import (
     Evidence,
@@ -33,6 +33,7 @@ from opsq.core.worker.quarantine import (
     set_aside,
     with_death,
 )
+from opsq.core.worker.quarantine_room import Room
 from opsq.core.worker.record import Recorder
 from opsq.errors import (
     NotRegistered,
@@ -68,6 +69,7 @@ class Clerk:
         emitter: Emitter,
         ledger: Ledger,
         settings: Settings,
+        waiting_aside: Callable[[], int],
     ) -> None:
         self._recorder = recorder
         self._follower = follower
@@ -75,6 +77,7 @@ class Clerk:
         self._emitter = emitter
         self._ledger = ledger
         self._settings = settings
+        self._room = Room(settings.quarantine_max_messages, waiting_aside)
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -249,6 +252,12 @@ class Clerk:
     def _set_aside(self, message: Job | Delivery, evidence: Evidence) -> Settle:
         """Put ``message`` on the quarantine queue; how the original is to be settled then."""
         about = {"task_id": evidence.id, "task": evidence.task, "kind": evidence.kind}
+        if not self._room.take():
+            self._ledger.count("quarantine_full")
+            sample = bytes(message.body[:SAMPLE_BYTES]).decode("utf-8", "backslashreplace")
+            known = {**about, "queue": evidence.queue, "reason": evidence.reason, "body": sample}
+            log.error("the quarantine is full, and a message is rejected", extra=known)
+            return Settle.REJECT
         try:
             self._publish(set_aside(message, evidence, self._settings.quarantine_queue))
         except Unavailable as exc:

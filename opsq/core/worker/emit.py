@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 MESSAGES_PER_FLUSH = 16
 RETRY_S = 1.0
+EVENTS_DEADLINE_S = 5.0
 
 
 class EventPublisher(Protocol):
@@ -46,8 +47,9 @@ class EventPublisher(Protocol):
 class Emitter:
     """Sends events. Thread: ``emit`` from any; one thread of its own sends.
 
-    about: current facts for ``worker-*`` events. task_events: switched by remote control; heartbeats
-    do not depend on it.
+    about: current facts for ``worker-*`` events; ``None`` sends none of them, for an emitter inside a child process.
+    on_flush: called before what waits is sent. task_events: switched by remote control; heartbeats do not
+    depend on it.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Emitter:
         hostname: str,
         publisher: EventPublisher,
         settings: Settings,
-        about: Callable[[], Fields],
+        about: Callable[[], Fields] | None,
         clock: Clock,
         lamport: LamportClock,
     ) -> None:
@@ -73,15 +75,19 @@ class Emitter:
         self._exchange = event_exchange_of(settings)
         self._batch = settings.event_batch_size
         self._interval_s = settings.event_flush_interval
-        self._beat_every_s = settings.worker_heartbeat_interval
-        self.sender = Sender(hostname, os.getpid(), Origin().utcoffset_h, self.id)
-        self._common: Fields = msgspec.structs.asdict(self.sender)
+        self._beat_every_s = settings.worker_heartbeat_interval if about is not None else 0.0
+        self.sender = Sender(hostname, os.getpid(), Origin().utcoffset_h, self.id, settings.task_version)
+        self._common: Fields = {
+            name: value for name, value in msgspec.structs.asdict(self.sender).items() if name != "version"
+        }
+        self.on_flush: Callable[[], None] | None = None
         self._headers = {"hostname": hostname}
         self._unsent: list[OutMessage] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._sleeping = False
         self._beat_asked = False
+        self._called = False
         self._thread: threading.Thread | None = None
 
     def emit(self, kind: str, fields: Fields) -> None:
@@ -114,7 +120,11 @@ class Emitter:
 
     def announce(self, kind: str) -> None:
         """Queue a ``worker-*`` event with the current facts."""
+        if self._about is None:
+            return
         fields = self._about()
+        if self.sender.version is not None:
+            fields["version"] = self.sender.version
         fields.update(
             timestamp=self._clock.now(),
             freq=self._beat_every_s,
@@ -122,6 +132,12 @@ class Emitter:
             failures=self.failures,
         )
         self.buffer.put({"type": kind, **fields})
+
+    def wake(self) -> None:
+        """Have ``on_flush`` called soon. Thread: any."""
+        self._called = True
+        if self._sleeping:
+            self._wake.set()
 
     def beat_now(self) -> None:
         """Send a heartbeat soon, whatever the interval. Thread: any."""
@@ -134,7 +150,7 @@ class Emitter:
         beat_at = self._clock.monotonic() + self._beat_every_s
         while not self._stopping.is_set():
             self._sleep(beat_at)
-            if len(self.buffer) and not self._stopping.is_set():
+            if (len(self.buffer) or self._called) and not self._stopping.is_set():
                 self._stopping.wait(self._interval_s)  # for company
             if self._beat_asked or (self._beat_every_s and self._clock.monotonic() >= beat_at):
                 self._beat_asked = False
@@ -151,13 +167,16 @@ class Emitter:
             return
         self._sleeping = True
         # Looked at after the flag is up: an event put before that would wake nobody.
-        if not len(self.buffer) and not self._stopping.is_set():
+        if not len(self.buffer) and not self._called and not self._stopping.is_set():
             self._wake.wait(max(0.0, beat_at - self._clock.monotonic()) if self._beat_every_s else None)
         self._sleeping = False
         self._wake.clear()
 
     def _flush(self) -> bool:
         """Send everything that waits; false when the broker did not take it."""
+        self._called = False
+        if self.on_flush is not None:
+            self.on_flush()
         while self._unsent or len(self.buffer):
             while len(self._unsent) < MESSAGES_PER_FLUSH and len(self.buffer):
                 self._unsent.extend(self._messages())

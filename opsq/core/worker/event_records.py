@@ -11,15 +11,17 @@ import msgspec
 
 from opsq.core.pools.base import Outcome
 from opsq.core.worker.ledger import Entry
+from opsq.wire.content import JSON_MIME
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """Who announces: the fields that every event of one emitter shares."""
+    """Who announces: the fields that every event of one emitter shares. version: of the code that runs there."""
 
     hostname: str
     pid: int
     utcoffset: float
     emitter: str
+    version: str | None = None
 
 
 class TaskEvent(msgspec.Struct, gc=False, omit_defaults=True, tag_field="type"):
@@ -51,6 +53,8 @@ class TaskReceived(TaskEvent, tag="task-received", kw_only=True, gc=False):
     published_at: float | None = None
     delivered_at: float | None = None
     attempt: int | None = None
+    payload: str | None = None
+    complete: bool | None = None
 
 
 class TaskStarted(TaskEvent, tag="task-started", kw_only=True, gc=False):
@@ -62,6 +66,7 @@ class TaskStarted(TaskEvent, tag="task-started", kw_only=True, gc=False):
     attempt: int | None = None
     pool: str | None = None
     child_pid: int | None = None
+    version: str | None = None
 
 
 class TaskSucceeded(TaskEvent, tag="task-succeeded", kw_only=True, gc=False):
@@ -87,7 +92,9 @@ class TaskSucceeded(TaskEvent, tag="task-succeeded", kw_only=True, gc=False):
 
 def received(entry: Entry, by: Sender) -> TaskReceived:
     """Say that the worker took a delivery."""
-    headers = entry.headers
+    headers, job = entry.headers, entry.job
+    readable = job.content_type == JSON_MIME and headers.compression is None and headers.task == job.task
+    shown = entry.policy.payload.shown(headers.argsrepr, headers.kwargsrepr, job.body if readable else None)
     return TaskReceived(
         headers.id,
         entry.received_at,
@@ -96,8 +103,8 @@ def received(entry: Entry, by: Sender) -> TaskReceived:
         by.utcoffset,
         by.emitter,
         name=headers.shadow or headers.task,
-        args=headers.argsrepr,
-        kwargs=headers.kwargsrepr,
+        args=shown.args,
+        kwargs=shown.kwargs,
         root_id=headers.root_id,
         parent_id=headers.parent_id,
         retries=headers.retries,
@@ -108,6 +115,8 @@ def received(entry: Entry, by: Sender) -> TaskReceived:
         published_at=published_at(entry),
         delivered_at=entry.received_at,
         attempt=headers.retries + 1,
+        payload=shown.payload,
+        complete=shown.complete,
     )
 
 
@@ -127,6 +136,7 @@ def started(entry: Entry, at: float, pool: str, by: Sender) -> TaskStarted:
         attempt=headers.retries + 1,
         pool=pool,
         child_pid=entry.pid,
+        version=by.version,
     )
 
 

@@ -27,10 +27,10 @@ from opsq.core.worker.load import Loader
 from opsq.core.worker.memory import ResidentMemory
 from opsq.core.worker.prepared import Prepared, prepare
 from opsq.core.worker.record import Recorder
+from opsq.core.worker.voice import Voice
 from opsq.errors import (
     MalformedMessage,
     NotRegistered,
-    SoftTimeLimitExceeded,
     TaskRevokedError,
     Unavailable,
     UntrustedContent,
@@ -48,10 +48,10 @@ log = logging.getLogger(__name__)
 class Executor:
     """Runs jobs for one app: the ``Runner`` of every pool. Thread: any.
 
-    hostname: the worker's node name.
+    hostname: the worker's node name. own_thread: nobody else computes on the thread of a run meanwhile.
     """
 
-    def __init__(self, app: Any, hostname: str, clock: Clock | None = None) -> None:
+    def __init__(self, app: Any, hostname: str, clock: Clock | None = None, own_thread: bool = True) -> None:
         settings = app.settings
         self.loader = Loader(settings, app.caller.serializers)
         self.recorder = Recorder(app.backend, hostname, settings.result_extended)
@@ -59,7 +59,9 @@ class Executor:
         self._app = app
         self._settings = settings
         self._hostname = hostname
+        self._own_thread = own_thread
         self._clock = clock or SystemClock()
+        self.voice: Voice | None = None
         self._memory = ResidentMemory()
         self._ender = Ender(self.recorder, self.follower, self._memory, self._clock)
         self._prepared: dict[str, Prepared] = {}
@@ -78,20 +80,18 @@ class Executor:
                 if attempt.needs_start:
                     self._announce_start(attempt)
                 prepared = attempt.prepared
-                attempt.begin(own_thread=call is None)
+                attempt.begin(self._own_thread)
                 if call is not None:
-                    value = call(prepared.call, attempt.args, attempt.kwargs)
-                elif prepared.is_async:
-                    value = prepared.in_slot(attempt.args, attempt.kwargs)
+                    value = call(prepared.in_slot, attempt.args, attempt.kwargs)
                 else:
-                    value = prepared.call(*attempt.args, **attempt.kwargs)
+                    value = prepared.in_slot(*attempt.args, **attempt.kwargs)
                 attempt.end()
             except BaseException as exc:  # boundary: whatever a task raises becomes its outcome
                 attempt.end()
                 if isinstance(exc, Stopped):
                     raise
-                return _in_spite_of_signals(self._ender.raised, attempt, exc)
-            return _in_spite_of_signals(self._ender.returned, attempt, value)
+                return self._ender.raised(attempt, exc)
+            return self._ender.returned(attempt, value)
         finally:
             self._leave(attempt)
 
@@ -128,7 +128,15 @@ class Executor:
 
     def close(self) -> None:
         """Let go of the app's connections. Thread: the one that ends the process."""
+        if self.voice is not None:
+            self.voice.stop()
         self._app.close()
+
+    def speak(self, voice: Voice) -> None:
+        """Let tasks be heard: their progress, events and log lines."""
+        self.voice = voice
+        self._app.sender.voice = voice
+        voice.start()
 
     def prepared(self, name: str) -> Prepared | None:
         """What is known of the task ``name``; None when it is not registered."""
@@ -174,6 +182,8 @@ class Executor:
     def _leave(self, attempt: Attempt) -> None:
         requests.pop(attempt.frame_token)
         unbind(attempt.log_token)
+        if self.voice is not None:
+            self.voice.finished(attempt.headers.id, attempt.headers.retries + 1)
 
     def _announce_start(self, attempt: Attempt) -> None:
         """Store STARTED and call whoever wants to know, as far as anybody does."""
@@ -196,14 +206,6 @@ def _was_cancelled() -> bool:
     """Whether somebody cancelled this asyncio task, rather than the coroutine raising by itself."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _in_spite_of_signals(end: Callable[[Attempt, Any], Outcome], attempt: Attempt, value: Any) -> Outcome:
-    """End the run; a soft limit whose signal comes after the task's own code is too late to count."""
-    try:
-        return end(attempt, value)
-    except SoftTimeLimitExceeded:
-        return end(attempt, value)
 
 
 async def _to_the_end(work: Callable[[], Outcome]) -> Outcome:

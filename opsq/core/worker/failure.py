@@ -15,7 +15,12 @@ import msgspec
 
 TRACEBACK_MAX_CHARS = 16_000
 REPR_MAX_CHARS = 1024
-_DIGITS = re.compile(r"0x[0-9a-fA-F]+|\d+")
+#: What differs between messages of the same cause: ids, addresses, numbers, and whatever stands in quotes.
+_VARIABLE = re.compile(
+    r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|0x[0-9a-fA-F]+"
+    r"|'[^'\n]*'|\"[^\"\n]*\"|\b[0-9a-fA-F]{16,}\b|\d+"
+)
+_TEMPLATE_CHARS = 200
 _OURS = ("/opsq/core/worker/", "/opsq/core/pools/", "/asyncio/runners.py", "/asyncio/base_events.py")
 
 
@@ -64,10 +69,10 @@ def user_frames(tb: TracebackType | None) -> TracebackType | None:
 
 
 def fingerprint(exc: BaseException) -> str:
-    """Sixteen hex digits that are equal for failures of the same type from the same place.
+    """Sixteen hex digits that are equal for failures of the same type and message from the same place.
 
-    Line numbers and directories are left out, so that it survives a release. Without a traceback the
-    message decides, its numbers left out.
+    Line numbers and directories are left out, so that it survives a release; of the message, what
+    differs from case to case, see ``template``.
     """
     parts = [type(exc).__module__, type(exc).__qualname__]
     step = user_frames(exc.__traceback__)
@@ -77,6 +82,14 @@ def fingerprint(exc: BaseException) -> str:
         parts.append(f"{code.co_filename.rsplit('/', 1)[-1]}:{code.co_qualname}")
         step = step.tb_next
         frames += 1
-    if not frames:
-        parts.append(_DIGITS.sub("#", exception_text(exc)))
+    parts.append(template(exc))
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def template(exc: BaseException) -> str:
+    """The message of ``exc`` without ids, numbers and quoted parts, at most 200 characters. Never raises."""
+    try:
+        text = str(exc)
+    except BaseException:  # noqa: BLE001 boundary: a user's __str__ may raise anything, SystemExit too
+        return ""
+    return _VARIABLE.sub("#", text[: _TEMPLATE_CHARS * 4])[:_TEMPLATE_CHARS]

@@ -92,11 +92,12 @@ class RateGate:
 
     Capacity is one token, as in Celery: time without work is never made up for by a burst. Only
     lateness of the ticks is, up to ``CATCH_UP_S``, so that a busy machine does not lower the rate.
-    Thread: the owner's.
+    closed: nothing passes, because the task type is paused. Thread: the owner's.
     """
 
     def __init__(self, per_s: float) -> None:
         self.per_s = per_s
+        self.closed = False
         self._last_at = -math.inf
         self._next_at = -math.inf
         self._waiting: deque[int] = deque()
@@ -111,6 +112,9 @@ class RateGate:
 
     def take(self, key: int, now: float) -> bool:
         """Pass at once, or queue ``key`` and answer false. ``now`` in monotonic seconds."""
+        if self.closed:
+            self._waiting.append(key)
+            return False
         if self.per_s <= 0:
             return True
         if not self._waiting and now >= self._next_at:
@@ -121,6 +125,8 @@ class RateGate:
 
     def due(self, now: float) -> list[int]:
         """Keys that may pass now, in order of arrival."""
+        if self.closed:
+            return []
         if self.per_s <= 0:
             return self.clear()
         keys = []
@@ -131,7 +137,7 @@ class RateGate:
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until the next key may pass; None when none waits."""
-        return max(0.0, self._next_at - now) if self._waiting else None
+        return max(0.0, self._next_at - now) if self._waiting and not self.closed else None
 
     def waiting(self) -> list[int]:
         """The keys that wait, in order. Thread: any."""

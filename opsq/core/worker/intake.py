@@ -22,6 +22,7 @@ from opsq.wire.task_body import load_document
 from opsq.wire.times import parse_epoch
 
 SAMPLE_BYTES = 1024
+_OCTETS = "application/octet-stream"
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -137,6 +138,8 @@ class Intake:
             raise MalformedMessage(
                 f"expected a body of at most {self._limits.max_bytes} bytes, got {len(delivery.body)}", "$body"
             )
+        if not delivery.headers and not delivery.properties and delivery.content_type in (None, _OCTETS):
+            raise MalformedMessage("no envelope: the queue holds something that no task queue wrote", "$")
         if delivery.content_type not in self._accept:
             raise UntrustedContent(str(delivery.content_type), sorted(self._accept))
         if is_protocol2(delivery.headers):

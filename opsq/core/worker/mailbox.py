@@ -62,6 +62,7 @@ class ControlMailbox:
         self._stopping = threading.Event()
         self._consumer: Consumer | None = None
         self._thread: threading.Thread | None = None
+        self._deaf_once = False
 
     def start(self) -> None:
         """Start listening in the background."""
@@ -109,7 +110,7 @@ class ControlMailbox:
         try:
             connection.connect()
             if not connection.supports_fanout:
-                log.warning("this broker has no broadcasts, so remote commands are not heard")
+                log.info("this broker has no broadcasts, so remote commands are not heard")
                 self._stopping.wait()
                 return
             queue = self._addresses.worker_queue(self._node)
@@ -124,6 +125,9 @@ class ControlMailbox:
 
     def _heard(self) -> None:
         log.debug("listening for remote commands")
+        if self._deaf_once:
+            self._station.read_standing_orders()
+        self._deaf_once = True
         if self._probe is not None:
             self._probe("listening", "", None)
 

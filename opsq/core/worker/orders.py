@@ -1,31 +1,28 @@
-"""The remote commands that change something: one function each, named as in the table of commands."""
+"""The remote commands that change limits, events, slots and queues: one function each, named as in the table."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal as signals
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from opsq.broker.topology import QueueSpec, from_kombu
 from opsq.core.worker.hold import parse_rate
-from opsq.core.worker.ledger import Entry
-from opsq.core.worker.revocations import stamps_of
 from opsq.core.worker.station import Station
-from opsq.errors import ConfigError, TaskRevokedError, Unavailable, UsageError
-from opsq.wire.result import ResultMeta
+from opsq.errors import ConfigError, UsageError
 
 log = logging.getLogger(__name__)
 
 GROW_MAX = 1_000
-# A state that another worker, or the task itself, has set since is left alone.
-REVOCABLE = frozenset({"PENDING", "RECEIVED", "RETRY", "REJECTED"})
 
-Answer = dict[str, str]
+Answer = dict[str, Any]
 
 
-def rate_limit(station: Station, task_name: str, rate_limit: Any) -> Answer:
+def rate_limit(station: Station, task_name: str, rate_limit: Any, for_s: float | None) -> Answer:
     """Let tasks of a type start at another rate, from now on."""
     try:
         per_s = parse_rate(rate_limit)
@@ -36,12 +33,19 @@ def rate_limit(station: Station, task_name: str, rate_limit: Any) -> Answer:
     task = station.app.tasks.get(task_name)
     if task is None:
         return {"error": "unknown task"}
-    task.rate_limit = rate_limit if per_s else 0
-    station.policy_changed(task_name)
-    return {"ok": "new rate limit set successfully" if per_s else "rate limit disabled successfully"}
+    before = task.rate_limit
+
+    def set_rate(rate: Any) -> None:
+        task.rate_limit = rate
+        station.policy_changed(task_name)
+
+    set_rate(rate_limit if per_s else 0)
+    done = "new rate limit set successfully" if per_s else "rate limit disabled successfully"
+    shown = (str(rate_limit) if per_s else "none", str(before or "none"))
+    return _for_a_while(station, done, f"rate_limit {task_name}", shown, for_s, lambda: set_rate(before))
 
 
-def time_limit(station: Station, task_name: str, soft: float | None, hard: float | None) -> Answer:
+def time_limit(station: Station, task_name: str, soft: float | None, hard: float | None, for_s: float | None) -> Answer:
     """Let tasks of a type run this long; the one that a message brings along still wins."""
     task = station.app.tasks.get(task_name)
     if task is None:
@@ -52,56 +56,16 @@ def time_limit(station: Station, task_name: str, soft: float | None, hard: float
             raise UsageError(f"a time limit is a number of seconds, got {wanted!r}")
         if wanted and not can:
             raise UsageError(f"the {name} pool has no {what} time limit, since it cannot stop a running task")
-    task.soft_time_limit, task.time_limit = soft, hard
-    station.policy_changed(task_name)
-    return {"ok": "time limits set successfully"}
+    before = (task.soft_time_limit, task.time_limit)
 
+    def set_limits(soft: float | None, hard: float | None) -> None:
+        task.soft_time_limit, task.time_limit = soft, hard
+        station.policy_changed(task_name)
 
-def revoke(station: Station, task_id: str | Sequence[str], terminate: bool, signal: Any) -> Answer:
-    """Do not run these tasks; with ``terminate``, stop those that run."""
-    ids = list(dict.fromkeys([task_id] if isinstance(task_id, str) else task_id))
-    signum = signal_number(signal) if terminate else None
-    for each in ids:
-        station.ledger.revoked.add(each)
-    station.keeper.save()
-    entries = station.ledger.by_id(ids)
-    started = {entry.headers.id for entry in entries if entry.started_at is not None}
-    station.call_off(entries)
-    _store_revoked(station, [each for each in ids if each not in started])
-    if not terminate:
-        return {"ok": f"tasks {set(ids)} flagged as revoked"}
-    known = dict.fromkeys(entry.headers.id for entry in entries)
-    _stop(station, entries, signum)
-    return {"ok": f"terminate: {', '.join(known)}" if known else "terminate: tasks unknown"}
-
-
-def terminate(station: Station, signal: Any, task_id: str | Sequence[str]) -> Answer:
-    """Revoke these tasks, and stop those that run with ``signal``."""
-    return revoke(station, task_id, True, signal)
-
-
-def revoke_by_stamped_headers(station: Station, headers: Any, terminate: bool, signal: Any) -> Answer:
-    """Revoke the tasks with one of these stamps, now and when they come."""
-    wanted = _stamps(headers)
-    signum = signal_number(signal)
-    for name, values in wanted.items():
-        for value in values:
-            station.stamps.add(name, value)
-    station.keeper.save()
-    matching = [entry for entry in station.entries() if _matched(entry, wanted)]
-    station.call_off(matching)
-    shown = dict(zip(wanted, headers.values(), strict=True)) if isinstance(headers, Mapping) else _unlisted(wanted)
-    if not terminate:
-        return {"ok": f"headers {shown} flagged as revoked, but not terminated"}
-    running = [entry for entry in matching if entry.started_at is not None]
-    _stop(station, running, signum)
-    stopped: dict[str, set[str]] = {}
-    for entry in running:
-        for name, value in _matched(entry, wanted):
-            stopped.setdefault(name, set()).add(value)
-    if not stopped:
-        return {"ok": f"headers {shown} were not terminated"}
-    return {"ok": f"headers {stopped} revoked"}
+    set_limits(soft, hard)
+    shown = (f"soft {soft} hard {hard}", f"soft {before[0]} hard {before[1]}")
+    what = f"time_limit {task_name}"
+    return _for_a_while(station, "time limits set successfully", what, shown, for_s, lambda: set_limits(*before))
 
 
 def enable_events(station: Station) -> Answer:
@@ -125,26 +89,38 @@ def heartbeat(station: Station) -> None:
     station.emitter.beat_now()
 
 
-def pool_grow(station: Station, n: int) -> Answer:
+def pool_grow(station: Station, n: int, for_s: float | None) -> Answer:
     """Add slots; the prefetch follows."""
-    _resize(station, n, 1)
-    return {"ok": "pool will grow"}
+    return _resize(station, n, for_s, "pool will grow")
 
 
-def pool_shrink(station: Station, n: int) -> Answer:
+def pool_shrink(station: Station, n: int, for_s: float | None) -> Answer:
     """Take slots away as they become free, down to one; the prefetch follows."""
-    _resize(station, n, -1)
-    return {"ok": "pool will shrink"}
+    return _resize(station, -n, for_s, "pool will shrink")
 
 
 def pool_restart(station: Station, modules: Any, reload: bool, reloader: Any) -> Answer:
-    """Refuse, in Celery's words. Raises: ValueError."""
-    raise ValueError("Pool restarts not enabled")
+    """Have each child process end after the task it runs; the pool replaces it. Raises: ValueError, UsageError."""
+    if not station.settings.worker_pool_restarts:
+        raise ValueError("Pool restarts not enabled")
+    if not station.pool.capabilities.isolates_crash:
+        raise UsageError(f"the {station.plan.pool_class.name} pool has no child processes to replace")
+    if modules or reload or reloader is not None:
+        raise UsageError("modules are not imported anew here; start the worker with --autoreload")
+    children = station.pool.stats().get("processes")
+    for pid in children if isinstance(children, list) else ():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signals.SIGTERM)
+    return {"ok": "reload started"}
 
 
 def autoscale(station: Station, max: int | None, min: int | None) -> Answer:
-    """Refuse while nothing scales this worker, in Celery's words. Raises: ValueError."""
-    raise ValueError("Autoscale not enabled")
+    """Set the bounds between which the worker scales itself. Raises: ValueError, as Celery, where it does not."""
+    scaler = station.plan.scaler
+    if scaler is None:
+        raise ValueError("Autoscale not enabled")
+    most, fewest = scaler.set_bounds(max, min)
+    return {"ok": f"autoscale now max={most} min={fewest}"}
 
 
 def add_consumer(
@@ -168,7 +144,7 @@ def add_consumer(
         _declare(station, spec)
         queues.add(spec)
         plan.queues = (*plan.queues, spec)
-        if station.consumer is not None:
+        if station.consumer is not None and plan.standing.consumed([spec]):
             station.consumer.add_queue(spec)
     return {"ok": f"add consumer {queue}"}
 
@@ -192,70 +168,24 @@ def election(station: Station, id: str, topic: str, action: Any) -> None:
     """Take no part."""
 
 
-def signal_number(signal: Any) -> int:
-    """Read a signal: a number, or a name with or without SIG; TERM by default. Raises: UsageError."""
-    if signal is None or signal == "":
-        return int(signals.SIGTERM)
-    text = str(signal).upper()
-    try:
-        if text.isdecimal():
-            return int(signals.Signals(int(text)))
-        return int(signals.Signals[text if text.startswith("SIG") else f"SIG{text}"])
-    except (KeyError, ValueError):
-        raise UsageError(f"no signal is called {signal!r}; expected a name such as TERM, or a number") from None
+def _for_a_while(
+    station: Station, done: str, what: str, shown: tuple[str, str], for_s: float | None, restore: Callable[[], Any]
+) -> Answer:
+    """The answer to a change, which is undone after ``for_s`` seconds. shown: as it is and as it was."""
+    station.plan.overrides.change(what, shown, for_s, restore)
+    return {"ok": done} if for_s is None else {"ok": done, "until": time.time() + for_s}
 
 
-def _stop(station: Station, entries: Iterable[Entry], signum: int | None) -> None:
-    """Stop what runs. Raises: UsageError where the pool cannot."""
-    running = [entry for entry in entries if entry.started_at is not None and entry.outcome is None]
-    if running and not station.pool.capabilities.terminate:
-        raise UsageError(f"the {station.plan.pool_class.name} pool cannot stop a running task")
-    for entry in running:
-        station.pool.cancel(entry.key, "terminated", signum)
-
-
-def _store_revoked(station: Station, ids: Sequence[str]) -> None:
-    """Store REVOKED of what has not begun; a store that is away costs the states, not the revocation."""
-    store = station.app.backend
-    if not store.enabled:
-        return
-    try:
-        known = store.load_many(ids)
-        for each in ids:
-            if each in known and known[each].status not in REVOCABLE:
-                continue
-            now = datetime.now(UTC).isoformat()
-            store.store(ResultMeta(task_id=each, status="REVOKED", result=TaskRevokedError("revoked"), date_done=now))
-    except Unavailable as exc:
-        station.ledger.count("states_not_stored")
-        log.error("revoked tasks could not be marked in the result store", extra={"error": str(exc)})
-
-
-def _stamps(headers: Any) -> dict[str, list[str]]:
-    if isinstance(headers, Mapping):
-        pairs = [(str(name), value) for name, value in headers.items()]
-    elif isinstance(headers, (list, tuple)) and all(isinstance(each, str) and "=" in each for each in headers):
-        pairs = [(name, value) for name, _, value in (each.partition("=") for each in headers)]
-    else:
-        raise UsageError(f"headers: expected name → value, or a list of name=value, got {headers!r:.100}")
-    return {
-        name: [str(each) for each in value] if isinstance(value, (list, tuple, set)) else [str(value)]
-        for name, value in pairs
-    }
-
-
-def _unlisted(stamps: Mapping[str, list[str]]) -> dict[str, Any]:
-    return {name: values[0] for name, values in stamps.items()}
-
-
-def _matched(entry: Entry, wanted: Mapping[str, list[str]]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in stamps_of(entry.headers, wanted) if value in wanted[name]]
-
-
-def _resize(station: Station, n: int, sign: int) -> None:
-    if not 0 < n <= GROW_MAX:
-        raise UsageError(f"n: expected 1 to {GROW_MAX} slots, got {n}")
-    station.plan.resize(max(1, station.pool.slots + sign * n))
+def _resize(station: Station, by: int, for_s: float | None, done: str) -> Answer:
+    if not 0 < abs(by) <= GROW_MAX or done.endswith("grow") != (by > 0):
+        raise UsageError(f"n: expected 1 to {GROW_MAX} slots, got {by if done.endswith('grow') else -by}")
+    if station.plan.scaler is not None:
+        name = "pool_grow" if by > 0 else "pool_shrink"
+        return {"error": f"{name} is not supported with autoscale. Adjust autoscale range instead."}
+    before, after = station.pool.slots, max(1, station.pool.slots + by)
+    resize = station.plan.resize
+    resize(after)
+    return _for_a_while(station, done, "slots", (str(after), str(before)), for_s, lambda: resize(before))
 
 
 def _declare(station: Station, queue: QueueSpec) -> None:

@@ -25,7 +25,7 @@ from opsq.errors import LifecycleError, OpsqError, StartError, Unavailable
 log = logging.getLogger(__name__)
 
 BACKOFF_FIRST_S = 0.1
-BACKOFF_MAX_S = 2.0
+BACKOFF_MAX_S = 1.5
 CLOSE_S = 5.0
 
 

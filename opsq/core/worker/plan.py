@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from opsq.broker.prefetch import Adaptive
 from opsq.broker.topology import QueueSpec
@@ -13,14 +13,25 @@ from opsq.clock import Clock, LamportClock
 from opsq.core.pools.base import Pool
 from opsq.core.worker.child import ChildSetup, address_of
 from opsq.core.worker.ledger import Ledger
+from opsq.core.worker.level_file import LevelFile
+from opsq.core.worker.overrides import Overrides
 from opsq.core.worker.owner import Owner
 from opsq.core.worker.policy import Policies
 from opsq.core.worker.probes import Probe
 from opsq.core.worker.revocations import RevokedStamps
 from opsq.core.worker.shutdown import Haste, Shutdown
+from opsq.core.worker.standing import Standing
 from opsq.settings import Settings
 
 PREFETCH_MAX = 65_535
+
+
+class Scaler(Protocol):
+    """What scales the worker, as the remote command ``autoscale`` sees it."""
+
+    def set_bounds(self, most: int | None, fewest: int | None) -> tuple[int, int]:
+        """Keep within these from now on, None for as it is; both as they are then. Raises: UsageError."""
+        ...
 
 
 @dataclass
@@ -29,7 +40,9 @@ class WorkerPlan:
 
     on_ready: called on the owner thread when consuming begins. on_fatal: called when it cannot go
     on. request_stop, resize: of the worker, for remote control. stamps: revoked ones. haste: how a
-    second signal hurries a shutdown. shutdown: winds down what ``owner`` began.
+    second signal hurries a shutdown. ahead: what the pool did before the first thread. shutdown: winds
+    down what ``owner`` began. overrides, levels: what remote control changed. scaler: when the
+    worker scales itself, set by its step. told: what was said about the broker, once each.
     """
 
     app: Any
@@ -50,10 +63,19 @@ class WorkerPlan:
     probe: Probe = None
     lamport: LamportClock = field(default_factory=LamportClock)
     haste: Haste = field(default_factory=Haste)
+    ahead: Mapping[str, Any] = field(default_factory=dict)
     pool: Pool | None = None
     owner: Owner | None = None
     shutdown: Shutdown | None = None
+    overrides: Overrides = field(default_factory=Overrides)
+    levels: LevelFile = field(default_factory=LevelFile)
+    scaler: Scaler | None = None
+    told: set[str] = field(default_factory=set)
     _stop_by: float | None = None
+
+    def __post_init__(self) -> None:
+        expires_s = self.settings.worker_revoke_expires
+        self.standing = Standing(self.ledger.revoked, self.stamps, expires_s, self.overrides)
 
     def shutdown_within(self, seconds: float) -> None:
         """From now, how long what runs may take to finish."""
@@ -91,7 +113,9 @@ class WorkerPlan:
 
     def child_setup(self) -> ChildSetup:
         """How children build their runner. Raises: ConfigError when they cannot find the app."""
-        return ChildSetup(address_of(self.app, self.settings.app), self.hostname, self.app.cli_values())
+        return ChildSetup(
+            address_of(self.app, self.settings.app), self.hostname, self.app.cli_values(), self.levels.path
+        )
 
     def facts(self) -> dict[str, Any]:
         """What a heartbeat says about the worker. Thread: any."""
@@ -104,8 +128,9 @@ class WorkerPlan:
             "slots": pool.slots if pool is not None else self.slots,
             "busy": busy,
             "prefetch": consumer.prefetch if consumer is not None else 0,
-            "queues": [queue.name for queue in self.queues],
+            "queues": [queue.name for queue in self.standing.consumed(self.queues)],
             "pool": self.pool_class.name,
+            "paused": sorted(f"{each.kind.removeprefix('paused_')} {each.name}" for each in self.standing.pauses()),
         }
 
 

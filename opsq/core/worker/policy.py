@@ -6,15 +6,17 @@ promises are compared with what the pool can do, and printed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from opsq.core.pools.base import PoolCapabilities
+from opsq.core.telling import payload_rule
 from opsq.core.worker.hold import parse_rate
 from opsq.errors import ConfigError, Fault
 from opsq.settings import Settings
+from opsq.wire.payload import AS_REPR, Rule
 from opsq.wire.task import TaskHeaders
 
 
@@ -31,6 +33,7 @@ class Policy(msgspec.Struct, frozen=True):
     rate_per_s: float
     send_events: bool
     ignore_result: bool
+    payload: Rule = AS_REPR
     is_async: bool = False
 
     def limits(self, headers: TaskHeaders) -> tuple[float | None, float | None]:
@@ -77,13 +80,21 @@ def policy_of(task: Any, settings: Settings) -> Policy:
         rate_per_s=parse_rate(rate),
         send_events=bool(task.send_events),
         ignore_result=bool(_first(task.ignore_result, settings.task_ignore_result)),
+        payload=payload_rule(task, settings),
         is_async=bool(task.is_async),
     )
 
 
-def check_pool(pool: str, capabilities: PoolCapabilities, policies: Iterable[Policy], broker_is_memory: bool) -> None:
+def check_pool(
+    pool: str,
+    capabilities: PoolCapabilities,
+    policies: Iterable[Policy],
+    broker_is_memory: bool,
+    shared: Container[str] = (),
+) -> None:
     """Refuse what the pool cannot do, in one sentence each.
 
+    shared: names of tasks that other packages declared for any app, and that may never be sent to this one.
     Raises: ConfigError.
     """
     made = list(policies)
@@ -94,7 +105,7 @@ def check_pool(pool: str, capabilities: PoolCapabilities, policies: Iterable[Pol
         faults.append(_cannot(pool, "hard time limit", "cannot stop a running task", hard, "time_limit"))
     if soft and not capabilities.soft_limit:
         faults.append(_cannot(pool, "soft time limit", "cannot interrupt a running task", soft, "soft_time_limit"))
-    coroutines = sorted(policy.task for policy in made if policy.is_async)
+    coroutines = sorted(policy.task for policy in made if policy.is_async and policy.task not in shared)
     if coroutines and not capabilities.coroutines:
         faults.append(
             Fault(

@@ -16,11 +16,15 @@ Hook = Callable[..., Any] | None
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """One task, ready to be run many times. Hooks are None when the task has not written its own."""
+    """One task, ready to be run many times. Hooks are None when the task has not written its own.
+
+    call: the task's own code. in_slot: the same for a plain thread; a coroutine gets an event loop of its own.
+    """
 
     task: Any
     policy: Policy
     call: Callable[..., Any]
+    in_slot: Callable[..., Any]
     is_async: bool
     ignore_result: bool
     store_errors: bool
@@ -33,15 +37,17 @@ class Prepared(msgspec.Struct, frozen=True):
     on_retry: Hook
     after_return: Hook
 
-    def in_slot(self, args: Any, kwargs: Mapping[str, Any]) -> Any:
-        """Call the task from a plain thread; a coroutine gets an event loop of its own."""
-        if self.is_async:
-            return asyncio.run(_awaited(self.call(*args, **kwargs)))
-        return self.call(*args, **kwargs)
 
+def on_loop_of_its_own(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """Make a coroutine function one that can be called from a plain thread."""
 
-async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    return await coroutine
+    async def awaited(args: Any, kwargs: Mapping[str, Any]) -> Any:
+        return await function(*args, **kwargs)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run(awaited(args, kwargs))
+
+    return call
 
 
 def prepare(task: Any, settings: Settings) -> Prepared:
@@ -50,6 +56,7 @@ def prepare(task: Any, settings: Settings) -> Prepared:
         task=task,
         policy=policy_of(task, settings),
         call=task.entry,
+        in_slot=on_loop_of_its_own(task.entry) if task.is_async else task.entry,
         is_async=bool(task.is_async),
         ignore_result=bool(task.ignore_result),
         store_errors=bool(task.store_errors_even_if_ignored),

@@ -35,7 +35,10 @@ SettleCall = Callable[[list[Settlement]], None]
 
 
 class Receiver:
-    """Everything between a delivery and its slot. Thread: the owner's."""
+    """Everything between a delivery and its slot. Thread: the owner's.
+
+    blame: asked about each redelivery; true when it is dealt with, because it has cost the worker its process.
+    """
 
     def __init__(
         self, intake: Intake, ledger: Ledger, pool: Pool, emitter: Emitter, clerk: Clerk, clock: Clock, probe: Probe
@@ -50,8 +53,10 @@ class Receiver:
         self._settle: SettleCall | None = None
         self._etas = EtaHeap()
         self._rates: dict[str, RateGate] = {}
+        self._paused: frozenset[str] = frozenset()
         self._early: deque[Entry] = deque()
         self._early_out = 0
+        self.blame: Callable[[Entry], bool] | None = None
 
     def attach(self, settle: SettleCall) -> None:
         """Use this connection's ``settle`` from now on."""
@@ -69,18 +74,37 @@ class Receiver:
         return {**self._etas.times(), **dict.fromkeys(rated)}
 
     def policy_changed(self, task: str) -> None:
-        """Apply the new rate and limits of a task type to what has not been given to the pool."""
+        """Apply the new rate and limits of a task type to what has not begun, here or in the pool."""
         policy = self._intake.policy(task)
         if policy is None:
             return
+        changed = []
         for entry in self._ledger.entries.values():
             if entry.headers.task == task and entry.started_at is None:
                 entry.policy = policy
                 soft_s, hard_s = policy.limits(entry.headers)
-                entry.job = msgspec.structs.replace(entry.job, soft_limit_s=soft_s, hard_limit_s=hard_s)
+                if (soft_s, hard_s) != (entry.job.soft_limit_s, entry.job.hard_limit_s):
+                    entry.job = msgspec.structs.replace(entry.job, soft_limit_s=soft_s, hard_limit_s=hard_s)
+                    changed.append(entry.job)
+        if changed:
+            self._pool.replace(changed)
         gate = self._rates.get(task)
         if gate is not None:
             gate.set_rate(policy.rate_per_s)
+            self._tick_rates()
+
+    def set_paused(self, tasks: frozenset[str]) -> None:
+        """Hold back tasks of these types, those that have reached the pool excepted, and let all others go on."""
+        for name in tasks - self._paused:
+            if name not in self._rates:
+                policy = self._intake.policy(name)
+                self._rates[name] = RateGate(policy.rate_per_s if policy is not None else 0.0)
+            self._rates[name].closed = True
+        opened = self._paused - tasks
+        for name in opened:
+            self._rates[name].closed = False
+        self._paused = tasks
+        if opened:
             self._tick_rates()
 
     def on_batch(self, deliveries: list[Delivery]) -> None:
@@ -198,6 +222,8 @@ class Receiver:
             task_received.send(sender=headers.task, request=Context(id=headers.id, task=headers.task))
         if self._probe is not None:
             self._probe("received", headers.id, None)
+        if delivery.redelivered and self.blame is not None and self.blame(entry):
+            return
         if until is not None:
             self._etas.push(until, key)
         else:
@@ -206,7 +232,7 @@ class Receiver:
     def _release(self, entry: Entry) -> None:
         """Pass the rate gate, if there is one, and then the early-ack gate."""
         policy = entry.policy
-        if policy.rate_per_s > 0:
+        if policy.rate_per_s > 0 or self._paused:
             gate = self._rates.get(policy.task)
             if gate is None:
                 gate = self._rates[policy.task] = RateGate(policy.rate_per_s)

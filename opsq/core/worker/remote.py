@@ -69,8 +69,10 @@ class RemoteStep(Bootstep[Any]):
         return self._mailbox
 
     def stop(self, deadline: float) -> None:
-        """Stop listening, and keep what was revoked."""
+        """Stop listening, keep what was revoked, and leave what was changed for a while as it is."""
         soon = self.plan.soon(deadline)
+        self.plan.overrides.stop()
+        self.plan.levels.remove()
         if self._mingle is not None:
             self._mingle.stop(soon)
         if self._mailbox is not None:

@@ -29,6 +29,7 @@ from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.probes import Probe
 from opsq.core.worker.receive import EarlyAck, Receiver
 from opsq.core.worker.success_log import SuccessLog
+from opsq.core.worker.survivor import Survivor
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,10 @@ class OwnerDoor(Protocol):
 
 
 class Settler:
-    """Outcomes in, settlements and events out. Thread: named at each method."""
+    """Outcomes in, settlements and events out. Thread: named at each method.
+
+    survivor: notes what runs, for pools whose tasks can take the worker with them.
+    """
 
     def __init__(
         self, ledger: Ledger, emitter: Emitter, clerk: Clerk, clock: Clock, pool_name: str, probe: Probe
@@ -67,6 +71,7 @@ class Settler:
         self._by_owner: deque[Outcome] = deque()
         self._dealt_with: deque[Outcome] = deque()
         self._winding_down = False
+        self.survivor: Survivor | None = None
 
     def attach(self, door: OwnerDoor, receiver: Receiver) -> None:
         """Settle through this connection from now on. Thread: the owner's."""
@@ -86,10 +91,26 @@ class Settler:
         if entry is None:
             return
         entry.started_at, entry.pid = at, pid
+        if self.survivor is not None:
+            self.survivor.begin(key, entry.headers.id)
         if entry.policy.send_events:
             self._emitter.emit_record(started(entry, at, self._pool_name, self._emitter.sender))
         if self._probe is not None:
             self._probe("started", entry.headers.id, pid)
+
+    def on_soft_limit(self, key: int, after_s: float) -> None:
+        """Say that a job was told of its soft limit, which a call into C may keep from it. Thread: any."""
+        entry = self._ledger.get(key)
+        if entry is None:
+            return
+        self._ledger.count("soft_limits")
+        log.warning(
+            "the soft time limit has passed",
+            extra={"task_id": entry.headers.id, "task": entry.headers.task, "limit_s": entry.job.soft_limit_s,
+                   "after_s": round(after_s, 3)},
+        )  # fmt: skip
+        if self._probe is not None:
+            self._probe("soft limit", entry.headers.id, after_s)
 
     def on_outcomes(self, outcomes: list[Outcome]) -> None:
         """Settle what slots have finished. Thread: any."""
@@ -97,6 +118,8 @@ class Settler:
         get, generation = ledger.entries.get, ledger.generation
         settlements: list[Settlement] = []
         for outcome in outcomes:
+            if self.survivor is not None:
+                self.survivor.end(outcome.key)
             entry = get(outcome.key)
             if entry is None:
                 ledger.count("outcomes_of_given_up")

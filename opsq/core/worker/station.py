@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from opsq.broker import standing as book
+from opsq.broker.connection import open_connection
+from opsq.broker.standing import StandingOrder
 from opsq.clock import LamportClock
 from opsq.core.pools.base import Pool
 from opsq.core.worker.emit import Emitter
@@ -16,7 +20,8 @@ from opsq.core.worker.load import Loader
 from opsq.core.worker.plan import WorkerPlan
 from opsq.core.worker.receive import Receiver
 from opsq.core.worker.revocations import Keeper, RevokedStamps
-from opsq.errors import WireError
+from opsq.core.worker.standing import refresh
+from opsq.errors import BrokerUnavailable, WireError
 from opsq.settings import Settings
 from opsq.wire.saferepr import saferepr
 
@@ -28,7 +33,11 @@ DECODED_BYTES = 65_536
 
 
 class Station:
-    """The worker, as remote commands see it. Thread: any."""
+    """The worker, as remote commands see it; what a command of your own gets first. Thread: any.
+
+    kept_already: whoever sent the command at hand has written its orders into the broker's book, or it is not
+    for everybody.
+    """
 
     def __init__(self, plan: WorkerPlan, pool: Pool, emitter: Emitter, receiver: Receiver, loader: Loader) -> None:
         self.plan = plan
@@ -39,6 +48,7 @@ class Station:
         self.keeper = Keeper(plan.settings.worker_state_db, plan.ledger.revoked, plan.stamps)
         self.started_at = plan.clock.monotonic()
         self.memory_samples: list[str] = []
+        self.kept_already = False
         self._loader = loader
 
     @property
@@ -50,6 +60,11 @@ class Station:
     def settings(self) -> Settings:
         """Its settings."""
         return self.plan.settings
+
+    @property
+    def hostname(self) -> str:
+        """The worker's node name."""
+        return self.plan.hostname
 
     @property
     def ledger(self) -> Ledger:
@@ -73,6 +88,48 @@ class Station:
     def on_owner(self, work: Any) -> bool:
         """Run ``work`` on the owner thread and wait; false when there is no connection just now."""
         return self.plan.owner is not None and self.plan.owner.call(work, OWNER_S)
+
+    def obey(self, orders: Sequence[StandingOrder]) -> None:
+        """Obey these standing orders from now on, and have the broker keep them for other workers."""
+        kept = self.kept_already or self._write(book.add, orders)
+        self.plan.standing.apply(orders, kept=kept)
+        self._enforce()
+
+    def lift(self, orders: Sequence[StandingOrder]) -> None:
+        """Obey these no more, and have the broker forget them."""
+        if not self.kept_already:
+            self._write(book.lift, orders)
+        self.plan.standing.lift(orders)
+        self._enforce()
+
+    def read_standing_orders(self) -> None:
+        """Take over what the broker's book says: commands may have been missed."""
+        connection = open_connection(self.settings, purpose="read")
+        try:
+            connection.connect()
+            refresh(self.plan.standing, connection)
+        except BrokerUnavailable as exc:
+            log.warning("standing orders could not be read again", extra={"error": str(exc)})
+        finally:
+            connection.close()
+        self._enforce()
+
+    def _enforce(self) -> None:
+        plan = self.plan
+        self.on_owner(lambda: plan.standing.enforce(self.consumer, self.receiver, plan.queues))
+
+    def _write(self, how: Any, orders: Sequence[StandingOrder]) -> bool:
+        """Change the book. A broker that cannot, or just now will not, costs the workers that start later."""
+        connection = open_connection(self.settings, purpose="write")
+        try:
+            connection.connect()
+            return bool(how(connection, orders, time.time()))
+        except BrokerUnavailable as exc:
+            self.ledger.count("orders_not_kept")
+            log.error("a standing order could not be kept in the broker", extra={"error": str(exc)})
+            return False
+        finally:
+            connection.close()
 
     def policy_changed(self, task: str) -> None:
         """Work the promises for ``task`` out anew, and apply them to what waits."""

@@ -18,6 +18,7 @@ from opsq import __version__, logs
 from opsq.bootsteps import Graph
 from opsq.clock import Clock, SystemClock
 from opsq.core.pools.registry import load_pool
+from opsq.core.registry import PROCESS
 from opsq.core.worker.assemble import connection_steps, given, process_steps
 from opsq.core.worker.boot import banner, promises, refuse_root_with_pickle
 from opsq.core.worker.ledger import Ledger, RevokedIds
@@ -42,6 +43,8 @@ WINDING_DOWN_S = 10.0
 LAST_PART = 0.25
 """How much of a limited shutdown is kept for that: what runs is given back before the deadline, not at it."""
 LAST_PART_MAX_S = 2.0
+HEARS_WITHIN_S = 0.1
+"""The longest a signal waits for its answer, whichever thread it came to."""
 COLD_WITHIN_S = 10.0
 """A cold shutdown that takes longer is ended by force."""
 
@@ -97,7 +100,8 @@ class Worker:
             probe=probe,
             haste=Haste(settings.worker_soft_shutdown_timeout, settings.worker_enable_soft_shutdown_on_idle),
         )
-        check_pool(pool_class.name, pool_class.capabilities, self._all_policies(), self._broker_is_memory())
+        shared = {task.name for task in PROCESS.shared() if task.name}
+        check_pool(pool_class.name, pool_class.capabilities, self._all_policies(), self._broker_is_memory(), shared)
         self.ready = threading.Event()
         self.phase = Phase.RUNNING
         self.restart_wanted = False
@@ -127,11 +131,12 @@ class Worker:
     def run(self, on_started: Callable[[], None] | None = None) -> int:
         """Work until a signal says stop; returns the exit code. What signals do: ``stopping.py``.
 
-        on_started: called once everything has started. ``restart_wanted`` says afterwards whether the
-        caller is to start the same program again. Thread: main.
+        on_started: called once everything has started; who passes it lets go of the terminal then.
+        ``restart_wanted`` says afterwards whether the caller is to start the same program again. Thread: main.
         """
         refuse_root_with_pickle(self.settings)
         before = threading.enumerate()
+        self._prepare_pool(detached=on_started is not None)
         self._set_up_logs()
         remap_term = self.settings.worker_remap_sigterm == "SIGQUIT"
         with StopSignals(self._on_signal, remap_term, self._children):
@@ -141,7 +146,9 @@ class Worker:
                 self.start()
                 if on_started is not None:
                     on_started()
-                self._wanted.wait()
+                # Only this thread runs signal handlers, and one that the kernel gave to another does not wake it.
+                while not self._wanted.wait(HEARS_WITHIN_S):
+                    pass
                 self._stop_in_time()
             self.app.close()
             if self.error is not None:
@@ -252,6 +259,12 @@ class Worker:
     def _broker_is_memory(self) -> bool:
         url = self.settings.resolved_broker_url("read")
         return str(url if isinstance(url, str) else next(iter(url), "")).startswith("memory")
+
+    def _prepare_pool(self, detached: bool) -> None:
+        """Let the pool do what it can only do in a process with one thread."""
+        ahead = getattr(self.plan.pool_class, "ahead", None)
+        if ahead is not None:
+            self.plan.ahead = ahead(self.plan.child_setup(), self.settings, detached)
 
     def _set_up_logs(self) -> None:
         if setup_logging.receivers:

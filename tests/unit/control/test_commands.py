@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from opsq.control.arguments import checked, from_words, seconds
 from opsq.control.client import Control, Inspect
-from opsq.control.commands import BY_ANY_NAME, COMMANDS, Command, checked, from_words
+from opsq.control.commands import BY_ANY_NAME, COMMANDS, ROLES, Command
 from opsq.core.worker.handlers import HANDLERS
 from opsq.errors import UsageError
 
@@ -26,6 +27,9 @@ def test_a_handler_takes_the_arguments_of_the_table(command: Command) -> None:
     named = [name for name, each in parameters.items() if each.kind is not each.VAR_KEYWORD][1:]
     assert sorted(named) == sorted(argument.name for argument in command.arguments)
     assert command.effect in ("read", "write")
+    assert command.role in ROLES
+    assert command.shape in ("ok", "table", "names", "facts", "text", "null", "none")
+    assert (command.shape == "table") == bool(command.columns)
     assert command.doc.endswith(".")
 
 
@@ -63,7 +67,9 @@ def test_wrong_arguments_are_refused(name: str, given: dict[str, Any], message: 
 
 
 def test_defaults_are_filled_in_and_an_open_command_passes_the_rest_on() -> None:
-    assert checked(COMMANDS["revoke"], {"task_id": "a"}) == {"task_id": "a", "terminate": False, "signal": None}
+    found = checked(COMMANDS["revoke"], {"task_id": "a"})
+    assert found == {"task_id": "a", "terminate": False, "signal": None, "for_s": None}
+    assert checked(COMMANDS["revoke"], {"task_id": "a", "terminate": 1})["terminate"] is True
     found = checked(COMMANDS["add_consumer"], {"queue": "q", "max_priority": 9})
     assert found == {"queue": "q", "exchange": None, "exchange_type": "direct", "routing_key": None, "max_priority": 9}
 
@@ -81,6 +87,8 @@ def test_defaults_are_filled_in_and_an_open_command_passes_the_rest_on() -> None
         ("add_consumer q routing_key=k", {"queue": "q", "routing_key": "k"}),
         ("revoke_by_stamped_headers a=1 b=2 terminate=yes", {"headers": ["a=1", "b=2"], "terminate": True}),
         ("query_task a b", {"ids": ["a", "b"]}),
+        ("pause queue=mail,video task=a for_s=2h", {"queue": ["mail", "video"], "task": ["a"], "for_s": 7200.0}),
+        ("rate_limit shop.mail 10/m for_s=1h30m", {"task_name": "shop.mail", "rate_limit": "10/m", "for_s": 5400.0}),
     ],
 )
 def test_a_command_line_is_read(line: str, arguments: dict[str, Any]) -> None:
@@ -95,6 +103,8 @@ def test_a_command_line_is_read(line: str, arguments: dict[str, Any]) -> None:
         ("rate_limit shop.mail", "needs rate_limit; write: rate_limit <task_name> <rate_limit>"),
         ("pool_grow two", "n: expected integer, got 'two'"),
         ("ping now", "did not expect 'now'; write: ping"),
+        ("pool_grow for_s=soon", "for_s: expected a time such as 90s, 5m, 2h, got 'soon'"),
+        ("pool_grow for_s=0", "for_s: expected a time such as 90s, 5m, 2h, got '0'"),
         ("revoke a terminate=maybe", "terminate: expected true or false, got 'maybe'"),
     ],
 )
@@ -102,3 +112,23 @@ def test_a_wrong_command_line_says_what_is_right(line: str, message: str) -> Non
     name, *words = line.split()
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
         from_words(COMMANDS[name], words)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90.0), ("1.5h", 5400.0), ("250ms", 0.25), ("1d 2h", 93_600.0), ("2w", 1_209_600.0)]
+)
+def test_lengths_of_time(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "h", "1h30", "1x", "-5", "0", "nan", "inf"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(ValueError, match="^" + text):
+        seconds(text)
+
+
+def test_who_may_stop_a_worker() -> None:
+    assert {each.name for each in COMMANDS.values() if each.role == "admin"} == {
+        *("shutdown", "pool_restart", "autoscale", "election"),
+    }
+    assert {each.role for each in COMMANDS.values() if each.effect == "write"} == {"operator", "admin"}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from opsq import Opsq
+from tests.servers import RedisServer, redis_server
 
 MakeApp = Callable[..., Opsq]
 
@@ -32,3 +33,10 @@ def make_app(tmp_path: Path) -> Iterator[MakeApp]:
 def app(make_app: MakeApp) -> Opsq:
     """One such app with default settings."""
     return make_app()
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis of this run's own."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
@@ -136,3 +137,69 @@ def test_an_unknown_task_waits_for_the_code_that_knows_it(app: Opsq, command: Co
     with running_worker(app, pool="threads", concurrency=1) as worker:
         worker.wait("settled", result.id)
     assert app.AsyncResult(result.id).get(timeout=10) == 3
+
+
+def test_a_release_forgets_the_failure_that_is_stored(app: Opsq, command: Command) -> None:
+    """Whoever waits for the result would be told of the run before."""
+    app.send_task("shop.unheard_of", task_id="id-1")
+    with running_worker(app, pool="threads", concurrency=1):
+        assert isinstance(app.AsyncResult("id-1").get(timeout=15, propagate=False), Exception)
+    assert app.AsyncResult("id-1").state == "FAILURE"
+    command("release", "id-1")
+    assert app.AsyncResult("id-1").state == "PENDING"
+
+
+def test_a_full_quarantine_rejects_with_all_that_is_known(make_app: Any, caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(quarantine_max_messages=2)
+    app.task(name="shop.add")(lambda x, y: x + y)
+    with running_worker(app, pool="threads", concurrency=1) as worker:
+        for task_id in ("id-1", "id-2", "id-3"):
+            send_raw(app, b"not json", {"task": "shop.add", "id": task_id})
+            worker.wait("settled", task_id)
+        assert (worker.counters["quarantined"], worker.counters["quarantine_full"]) == (2, 1)
+    assert (waiting(app).ready, waiting(app, QUEUE).ready) == (0, 2)
+    [said] = [record for record in caplog.records if "quarantine is full" in record.message]
+    assert (said.__dict__["task_id"], said.__dict__["body"]) == ("id-3", "not json")
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_on_a_server_broker(tmp_path: Path, request: pytest.FixtureRequest, broker: str) -> None:
+    """List, show, drop and release as on SQLite; nothing is lost by looking."""
+    server = request.getfixturevalue(broker)
+    queue = f"aside-{uuid4().hex[:8]}"
+    told = {
+        "broker": server.url,
+        "data_dir": str(tmp_path),
+        "task_default_queue": queue,
+        "quarantine_queue": f"{queue}-q",
+    }
+    app = Opsq("server", backend=f"sqlite:///{tmp_path}/results.db", set_as_current=False, **told)
+    words = ["--data-dir", str(tmp_path), "-b", server.url, "--set", f"quarantine_queue={queue}-q"]
+    words += ["--result-backend", f"sqlite:///{tmp_path}/results.db"]
+
+    def command(*more: str) -> Any:
+        done = CliRunner().invoke(cli, [*words, "quarantine", *more, "--json"], obj=CliState(), standalone_mode=False)
+        if done.exception is not None:
+            raise done.exception
+        return json.loads(done.output)
+
+    with running_worker(app, pool="threads", concurrency=1):
+        for number in range(3):
+            sent = app.send_task("shop.unheard_of", task_id=f"id-{number}", queue=queue)
+            assert isinstance(sent.get(timeout=15, propagate=False), Exception)
+    try:
+        for _ in range(2):
+            assert sorted(kept["id"] for kept in command("list")["quarantined"]) == ["id-0", "id-1", "id-2"]
+        assert command("show", "id-1")["kind"] == "unknown"
+        assert command("drop", "id-0", "--force") == {"dropped": "id-0"}
+        assert command("release", "id-1") == {"released": "id-1", "queue": queue}
+        assert [kept["id"] for kept in command("list")["quarantined"]] == ["id-2"]
+
+        @app.task(name="shop.unheard_of")
+        def heard_of() -> str:
+            return "now it is"
+
+        with running_worker(app, pool="threads", concurrency=1):
+            assert app.AsyncResult("id-1").get(timeout=20) == "now it is"
+    finally:
+        app.close()

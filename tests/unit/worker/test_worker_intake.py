@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,12 @@ JSONISH = st.recursive(
 NAMES = st.sampled_from(
     ["task", "id", "eta", "expires", "timelimit", "retries", "group", "stamps", "origin", "compression"]
 )
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", None])
+def test_what_is_no_message_at_all_is_called_so(content_type: Any) -> None:
+    refused = INTAKE.decide(delivery({}, body=b"LPUSH by hand", content_type=content_type), NOW)
+    assert "no envelope" in str(refused)
 
 
 @given(st.dictionaries(NAMES | st.text(max_size=5), JSONISH, max_size=8), st.binary(max_size=50))
