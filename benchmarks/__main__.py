@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from benchmarks import (
     cpu,
     enqueue,
+    events_cost,
     filling,
+    fold,
+    history,
     idle,
     latency,
     limits,
     memory,
+    monitor,
     pss,
     rates,
     site,
@@ -22,6 +26,7 @@ from benchmarks import (
     startup,
     throughput,
 )
+from benchmarks.peers import contest
 
 BENCHMARKS = {
     "throughput": throughput,
@@ -35,6 +40,11 @@ BENCHMARKS = {
     "pss": pss,
     "rates": rates,
     "limits": limits,
+    "history": history,
+    "events_cost": events_cost,
+    "fold": fold,
+    "monitor": monitor,
+    "peers": contest,
 }
 POOLS = sorted(filling.DEFAULT_SLOTS)
 # What `all` runs, each in a process of its own so that none warms up the next.

@@ -12,18 +12,24 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from math import inf
 from typing import Final
 
 import msgspec
 
 from opsq.events import evidence as ev
+from opsq.events.anomalies import Anomalies
+from opsq.events.error_groups import FAILING, ErrorGroups, event_fault
+from opsq.events.flows import Flows
 from opsq.events.levels import fresh_depths, running, waiting
-from opsq.events.life import Summary, summarise
+from opsq.events.life import Run, Summary, summarise
 from opsq.events.live import LiveTasks
-from opsq.events.records import KEY_SHIFT, DepthSample, time_key
+from opsq.events.records import KEY_SHIFT, DepthSample, key_time, time_key
 from opsq.events.rollup import Delta, Rollup
 from opsq.events.sequence import Emitter, Sequences
+from opsq.events.skew import Skews
 from opsq.events.store import Cell, Changes, Removed, Store, TaskRow, add_cells
+from opsq.events.vouch import LATEST_TIME, Vouched, sane
 from opsq.events.workers import Workers, restore_workers
 from opsq.wire.event import Event, Malformed
 
@@ -32,6 +38,7 @@ OTHER: Final = "(other)"
 _LONGEST_ID: Final = 255
 _SAMPLES: Final = 50
 _MOST_KINDS: Final = 500
+_LARGEST_SEQ: Final = 2**62
 _FINISHED: Final = frozenset(name for _, name in ev.FINAL_STATES)
 _LEDGER = msgspec.msgpack.Encoder()
 
@@ -45,6 +52,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 5_000
     emitters: int = 10_000
     slices: int = 20_000
+    errors: int = 2_000
+    flows: int = 10_000
+    offline_after_s: float = 60.0
 
 
 class Grown(msgspec.Struct):
@@ -62,7 +72,7 @@ class Ledger(msgspec.Struct, array_like=True):
     duplicates: int = 0
     dropped: int = 0
     lost_before: int = 0
-    anomalies: dict[str, int] = {}
+    was_anomalies: dict[str, int] = {}  # counted in anomalies.py since
 
 
 class Cluster:
@@ -72,24 +82,31 @@ class Cluster:
         self.limits = limits or Limits()
         self._store = store
         self.live = LiveTasks(self.limits.live_bytes)
-        self.workers = Workers(max_workers=self.limits.workers)
+        self.workers = Workers(max_workers=self.limits.workers, offline_after_s=self.limits.offline_after_s)
         self.sequences = Sequences(max_emitters=self.limits.emitters)
         self.rollup = Rollup(store.fetch_slices, max_slices=self.limits.slices)
         self.ledger = Ledger()
+        self.errors = ErrorGroups(self.limits.errors)
+        self.anomalies = Anomalies()
+        self.flows = Flows(self.limits.flows, self._row_of)
+        self._vouched = Vouched()
         self.samples: deque[str] = deque(maxlen=_SAMPLES)
         #: (state, type, queue, worker) -> tasks of history in it. Thread: any, by ``copy()``.
         self.cells: dict[Cell, int] = {}
         self.types: set[str] = set()
         self.queues: set[str] = set()
         self.hosts: set[str] = set()
+        self.skews = Skews()
         #: Latest sample of each queue. Thread: any.
         self.depths: dict[str, DepthSample] = {}
         self._new_depths: deque[DepthSample] = deque(maxlen=10_000)
         self._rows: dict[str, TaskRow] = {}
         self._cells: dict[Cell, int] = {}
         self._new_keys: set[int] = set()
+        self._children: list[tuple[str, str, float]] = []
         self._ledger_changed = False
         self._level_at = 0
+        self._applied_at = 0.0
         self._restore()
 
     def _restore(self) -> None:
@@ -99,6 +116,10 @@ class Cluster:
         self.queues = {queue for _, _, queue, _ in known.cells if queue is not None}
         self.hosts = {worker for _, _, _, worker in known.cells if worker is not None}
         restore_workers(self.workers, known.workers)
+        self.errors.restore(known.ledger)
+        self.anomalies.restore(known.ledger)
+        if known.cells:
+            self.flows.complete_since = inf  # until the first batch says what time it is
         if "counts" in known.ledger:
             self.ledger = msgspec.msgpack.decode(known.ledger["counts"], type=Ledger)
             self.sequences.lost_before = self.ledger.lost_before
@@ -107,41 +128,63 @@ class Cluster:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def apply(self, batch: Sequence[Event | Malformed], now: float) -> Grown:
-        """Fold a batch that arrived by ``now`` (epoch seconds, our clock). Never raises for what events contain."""
+    def apply(self, batch: Sequence[Event | Malformed], now: float, *, live: bool = True) -> Grown:
+        """Fold a batch that arrived by ``now`` (epoch seconds, our clock). Never raises for what events contain.
+
+        live: they came from the broker as they were sent; those of a replay, and what workers say when they are
+        asked, tell nothing of delays.
+        """
         by_task: dict[str, list[Event]] = {}
+        failures: list[Event] = []
         hosts: dict[str, float] = {}
         delta = Delta()
         grown = Grown(set())
         kinds = self.ledger.kinds
+        vouched = self._vouched.accepts
         for event in batch:
             if isinstance(event, Malformed):
                 self._malformed(event)
                 continue
-            kind = event.kind
-            counted = kind if kind in kinds or len(kinds) < _MOST_KINDS else OTHER
+            kind, host = event.kind, event.hostname
+            counted = kind if kind in kinds else self._kind(kind)
             kinds[counted] = kinds.get(counted, 0) + 1
-            if event.seq is not None and event.emitter:
-                self.sequences.seen(event.emitter, event.hostname, event.seq, now)
-            else:
-                self.sequences.seen_unnumbered(event.hostname, now)
+            emitter = event.emitter
+            if not (vouched(host) and (not emitter or vouched(emitter))):
+                self._malformed(Malformed(f"{counted}: the name of its sender cannot be kept", ascii(host)[:200]))
+                continue
+            if emitter and event.seq is not None and 0 <= event.seq <= _LARGEST_SEQ:
+                self.sequences.seen(emitter, host, event.seq, now)
+            elif live:
+                self.sequences.seen_unnumbered(host, now)
             if kind.startswith("worker-"):
-                self.workers.said(event, now)
+                self.workers.said(sane(event, now), now)
                 grown.workers = True
                 continue
-            if kind != "task-sent" and event.timestamp > hosts.get(event.hostname, 0.0):
-                hosts[event.hostname] = event.timestamp
+            if live and hosts.get(host, 0.0) < event.timestamp < LATEST_TIME:
+                hosts[host] = event.timestamp
             if event.uuid and kind.startswith("task-"):
                 by_task.setdefault(event.uuid[:_LONGEST_ID], []).append(event)
+                if kind in FAILING:
+                    failures.append(event)
         for host, at in hosts.items():
-            self.workers.heard(host, at, now)
-            delta.lag(now, max(0.0, now - at))
+            self.skews.heard(host, at, now)
+            if host in self.workers.records:  # clients are not workers
+                self.workers.heard(host, at, now)
+                delta.lag(now, max(0.0, now - self.skews.corrected(host, at)))
+        self._applied_at = now
+        if self.flows.complete_since == inf:
+            self.flows.complete_since = now
         self._fold(by_task, delta, grown, now)
+        self._note_failures(failures)
         self._note_depths(delta)
         self._note_levels(delta, now)
         self.rollup.apply(delta, now)
         self._ledger_changed = self._ledger_changed or bool(batch)
         return grown
+
+    def _kind(self, kind: str) -> str:
+        """What a kind that was not counted before is counted as."""
+        return kind if len(self.ledger.kinds) < _MOST_KINDS and self._vouched.accepts(kind) else OTHER
 
     def _malformed(self, event: Malformed) -> None:
         self.ledger.malformed += 1
@@ -169,11 +212,15 @@ class Cluster:
             if known is None:
                 fresh.append((id, summary, data))
                 continue
-            self._keep(id, known[0], self._bounded(summarise(before)), summary, data, delta)
+            self._keep(id, known[0], self._bounded(summarise(before)), summary, data, delta, now)
         for id, summary, data, key in self._with_keys(fresh, now):
-            self._keep(id, key, None, summary, data, delta)
+            self._keep(id, key, None, summary, data, delta, now)
 
-    def _keep(self, id: str, key: int, before: Summary | None, after: Summary, data: bytes, delta: Delta) -> None:
+        self._check_parents()
+
+    def _keep(
+        self, id: str, key: int, before: Summary | None, after: Summary, data: bytes, delta: Delta, now: float
+    ) -> None:
         delta.change(before, after)
         cell = (after.state, after.type, after.queue, after.worker)
         old = None if before is None else (before.state, before.type, before.queue, before.worker)
@@ -181,13 +228,45 @@ class Cluster:
             self._count(cell, 1)
             if old is not None:
                 self._count(old, -1)
-        if before is None or before.anomalies != after.anomalies:
-            anomalies = self.ledger.anomalies
-            for sign, found in ((1, after.anomalies), (-1, before.anomalies if before else ())):
-                for anomaly in found:
-                    anomalies[anomaly] = anomalies.get(anomaly, 0) + sign
+        if after.anomalies or (before is not None and before.anomalies):
+            self.anomalies.change(id, key_time(key), before.anomalies if before else (), after.anomalies)
         self._rows[id] = TaskRow(key, id, *cell, after.root, data)
         self.live.put(id, key, data, finished=after.state in _FINISHED)
+        if after.root is not None or id in self.flows:
+            self.flows.change(id, key_time(key), before, after, now)
+        parent = before.parent if before is not None else None
+        if after.parent != parent:
+            if parent is not None:
+                self.anomalies.withdraw(id, parent, key_time(key))
+            if after.parent is not None:
+                self._children.append((id, after.parent, key_time(key)))
+        if before is None and self.anomalies.is_waited_for(id):
+            self.anomalies.found(id, key_time(key))
+
+    def _check_parents(self) -> None:
+        """Of the calls that came in, count those whose caller has no row."""
+        children, self._children = self._children, []
+        missing = {parent for _, parent, _ in children if parent not in self.live}
+        if missing:
+            missing.difference_update(self._store.load(sorted(missing)))
+            for id, parent, at in children:
+                if parent in missing:
+                    self.anomalies.orphan(id, parent, at)
+
+    def _row_of(self, id: str) -> tuple[str, str | None, float] | None:
+        """State, type and time of the row of a task that is its own root."""
+        known = self.live.get(id)
+        if known is not None:
+            summary = summarise(ev.decode(known[1]))
+            return None if summary.root is not None else (summary.state, summary.type, key_time(known[0]))
+        row = self._store.load([id]).get(id)
+        return None if row is None or row.root is not None else (row.state, row.type, key_time(row.key))
+
+    def _note_failures(self, failures: list[Event]) -> None:
+        for event in failures:
+            fault = event_fault(event)
+            if fault is not None and event.uuid and event.uuid[:_LONGEST_ID] in self.live:
+                self.errors.heard(self.errors.admit(fault, OTHER), event)
 
     def _count(self, cell: Cell, sign: int) -> None:
         add_cells(self.cells, {cell: sign})
@@ -218,10 +297,16 @@ class Cluster:
             summary = summary._replace(queue=OTHER)
         if worker is not None and worker not in self.hosts and not _admit(self.hosts, worker, self.limits.workers):
             summary = summary._replace(worker=OTHER)
-        if any(run.worker not in self.hosts for run in summary.runs):
-            runs = [run if run.worker in self.hosts else run._replace(worker=OTHER) for run in summary.runs]
-            summary = summary._replace(runs=tuple(runs))
+        for run in summary.runs:
+            if run.fault is not None or run.worker not in self.hosts:
+                return summary._replace(runs=tuple(map(self._bounded_run, summary.runs)))
         return summary
+
+    def _bounded_run(self, run: Run) -> Run:
+        known = run.worker in self.hosts or _admit(self.hosts, run.worker, self.limits.workers)
+        worker = run.worker if known else OTHER
+        fault = None if run.fault is None else self.errors.admit(run.fault, OTHER)
+        return run._replace(worker=worker, fault=fault)
 
     def dropped(self, events: int) -> None:
         """Events without a number that had to be dropped before they reached us."""
@@ -257,7 +342,7 @@ class Cluster:
             cells={cell: amount for cell, amount in self._cells.items() if amount},
             slices=self.rollup.take(),
             workers=self.workers.take(),
-            ledger={},
+            ledger={**self.errors.take(), **self.anomalies.take()},
         )
         if self._ledger_changed:
             self.ledger.lost_before = self.sequences.lost_before
@@ -271,10 +356,13 @@ class Cluster:
         self._new_keys.clear()
         self.live.shrink()
         self.rollup.shrink()
+        self.flows.shrink(self._applied_at)
+        self.errors.shrink(self._applied_at)
 
     def forget(self, removed: Removed) -> None:
         """Retention removed rows from the store."""
         self.live.forget_before(removed.before)
+        self.flows.forget_before(key_time(removed.before))
         add_cells(self.cells, removed.cells)
 
 

@@ -16,12 +16,17 @@ Source: Celery protocol, section "events"; the clock of ``task-sent`` is not syn
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from opsq.events.fields import ATTEMPT_STEP, FIELDS, MAX_UNKNOWN_KINDS, canonical, clean_fields
+from opsq.events.fields import FIELDS, LOG, LOGS_KEPT, MAX_UNKNOWN_KINDS, Plan, canonical, clean_fields, shares
+from opsq.events.lattice import ATTEMPTS_KEPT as ATTEMPTS_KEPT
+from opsq.events.lattice import Bundle as Bundle
+from opsq.events.lattice import Fields as Fields
+from opsq.events.lattice import Mark as Mark
+from opsq.events.lattice import claim, mark_set
 from opsq.wire import states
 from opsq.wire.event import Event
 
@@ -57,18 +62,11 @@ OPEN_STATES: Final = {
 }
 MARKS_PER_KIND: Final = 16
 MARKS_PER_UNKNOWN_KIND: Final = 4
-ATTEMPTS_KEPT: Final = 16
 _LATEST_TIME: Final = 4_102_444_800.0  # the year 2100; a later time is a broken clock
 _LARGEST_CLOCK: Final = 2**53
 _LONGEST_HOST: Final = 256
 _LONGEST_KIND: Final = 128
 REQUEUE: Final = FIELDS["requeue"]
-
-Fields = dict[int | str, Any]
-#: (kind code, at, clock, host, attempt or 0 when the event does not say, fields)
-Mark = tuple[int, float, int, str, int, Fields]
-#: (rank, at, clock, host, fields)
-Bundle = tuple[int, float, int, str, Fields]
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -98,13 +96,13 @@ _DECODER = msgspec.msgpack.Decoder(_Stored)
 def encode(evidence: Evidence) -> bytes:
     """Turn evidence into its canonical bytes. Raises ValueError for text that is not Unicode."""
     marks, bundles = evidence.marks, evidence.bundles
-    hosts = tuple(sorted({*(mark[3] for mark in marks), *(bundle[3] for bundle in bundles)}))
-    place = {host: position for position, host in enumerate(hosts)}
+    hosts = sorted({mark[3] for mark in marks}.union([bundle[3] for bundle in bundles]))
+    place = hosts.index
     return _ENCODER.encode(
         (
             hosts,
-            [(kind, at, clock, place[host], attempt, own) for kind, at, clock, host, attempt, own in marks],
-            [(rank, at, clock, place[host], held) for rank, at, clock, host, held in bundles],
+            [(kind, at, clock, place(host), attempt, own) for kind, at, clock, host, attempt, own in marks],
+            [(rank, at, clock, place(host), held) for rank, at, clock, host, held in bundles],
             evidence.others,
         )
     )
@@ -136,11 +134,17 @@ def merge(one: Evidence, other: Evidence) -> Evidence:
     )
 
 
+#: What an event says, by what orders it: (rank, at, clock, host, number, plan, fields). The number is there so that
+#: sorting never compares what follows.
+_Told = tuple[int, float, int, str, int, Plan, dict[str, Any]]
+
+
 def fold(evidence: Evidence, events: Iterable[Event]) -> Evidence:
     """Add events of this task, in any order; events already known change nothing."""
     marks = list(evidence.marks)
     bundles = list(evidence.bundles)
-    others = [(kind, mark) for kind, known in evidence.others.items() for mark in known]
+    others = [(kind, mark) for kind, known in evidence.others.items() for mark in known] if evidence.others else []
+    told: list[_Told] = []
     for event in events:
         code = _CODES.get(event.kind, -1)
         at = event.timestamp
@@ -150,17 +154,47 @@ def fold(evidence: Evidence, events: Iterable[Event]) -> Evidence:
         if clock is None or not 0 <= clock < _LARGEST_CLOCK:
             clock = 0
         host = event.hostname[:_LONGEST_HOST]
-        attempt = attempt_of(event)
-        own, shared = clean_fields(event, attempt)
-        mark: Mark = (code, at, clock, host, attempt, own)
+        attempt = event.fields.get("attempt")
+        if type(attempt) is not int or not 0 < attempt < 1_000_000:
+            attempt = attempt_of(event)
+        own, plan, shared = clean_fields(event, attempt)
         if code < 0:
-            mark = (*mark[:5], canonical({**own, **shared}))
-            others.append((event.kind[:_LONGEST_KIND], mark))
-        else:
-            marks.append(mark)
+            if plan is not None:
+                shared = plan.shared_of(event.fields)
+            others.append((event.kind[:_LONGEST_KIND], (code, at, clock, host, attempt, canonical({**own, **shared}))))
+            continue
+        marks.append((code, at, clock, host, attempt, own))
+        if plan is None:
             if shared:
                 bundles.append((0 if code == SENT else 1, at, clock, host, shared))
-    return _normal(marks, bundles, others)
+        elif plan.shared:
+            told.append((0 if code == SENT else 1, at, clock, host, len(told), plan, event.fields))
+    held = None if bundles else _claim(told)
+    if held is None:
+        bundles += [(*key, plan.shared_of(fields)) for *key, _, plan, fields in told]  # type: ignore[misc]
+        held = claim(bundles)
+    return Evidence(mark_set(marks, MARKS_PER_KIND), held, _other_kinds(others) if others else {})
+
+
+def _claim(told: list[_Told]) -> tuple[Bundle, ...] | None:
+    """The registers of events that were all planned; ``None`` when two of them have the same key.
+
+    Most of what most events say is said again by a later one, so values are looked up only where they win.
+    """
+    if len(told) > 1:
+        told.sort(reverse=True)
+        last = told[0]
+        for one in told[1:]:
+            if one[1] == last[1] and one[:4] == last[:4]:
+                return None
+            last = one
+    kept: list[Bundle] = [
+        (one[0], one[1], one[2], one[3], dict(zip(codes, values(one[6]), strict=False)))
+        for one, (codes, values) in zip(told, shares(tuple([one[5] for one in told])), strict=True)
+        if codes
+    ]
+    kept.reverse()
+    return tuple(kept)
 
 
 def attempt_of(event: Event) -> int:
@@ -176,77 +210,7 @@ def attempt_of(event: Event) -> int:
 
 
 def _normal(marks: list[Mark], bundles: list[Bundle], others: list[tuple[str, Mark]]) -> Evidence:
-    kept = _mark_set(marks, MARKS_PER_KIND)
-    return Evidence(kept, _registers(bundles), _other_kinds(others) if others else {})
-
-
-def _mark_set(marks: list[Mark], limit: int) -> tuple[Mark, ...]:
-    if len(marks) < 2:
-        return tuple(marks)
-    unique: dict[tuple[int, float, int, str, int], Fields] = {}
-    for mark in marks:
-        identity = mark[:5]
-        known = unique.get(identity)
-        unique[identity] = mark[5] if known is None or known == mark[5] else _greatest_fields(known, mark[5])
-    kept = [(*identity, unique[identity]) for identity in sorted(unique)]
-    return tuple(kept) if len(kept) <= limit else _newest_per_kind(kept, limit)
-
-
-def _newest_per_kind(ordered: list[Mark], limit: int) -> tuple[Mark, ...]:
-    counts: dict[int, int] = {}
-    kept = []
-    for mark in reversed(ordered):
-        counts[mark[0]] = counts.get(mark[0], 0) + 1
-        if counts[mark[0]] <= limit:
-            kept.append(mark)
-    kept.reverse()
-    return tuple(kept)
-
-
-def _greatest_fields(one: Fields, other: Fields) -> Fields:
-    """Two accounts of the same moment: per field the greater value, by its bytes, so that order cannot matter."""
-    merged = dict(one)
-    for code, value in other.items():
-        if code not in merged or _ENCODER.encode(value) > _ENCODER.encode(merged[code]):
-            merged[code] = value
-    return canonical(merged)
-
-
-def _registers(bundles: list[Bundle]) -> tuple[Bundle, ...]:
-    if len(bundles) < 2:
-        return tuple(bundles)
-    by_key: dict[tuple[int, float, int, str], Fields] = {}
-    for bundle in bundles:
-        key = bundle[:4]
-        known = by_key.get(key)
-        by_key[key] = bundle[4] if known is None or known == bundle[4] else _greatest_fields(known, bundle[4])
-    dropped = _dropped_attempts(by_key.values())
-    claimed: set[int | str] = set()
-    kept: list[Bundle] = []
-    for key in sorted(by_key, reverse=True):
-        won = {
-            code: value
-            for code, value in by_key[key].items()
-            if code not in claimed and (not dropped or not 0 < _attempt_of_code(code) <= dropped)
-        }
-        if won:
-            claimed.update(won)
-            kept.append((*key, won))
-    kept.reverse()
-    return tuple(kept)
-
-
-def _dropped_attempts(bundles: Collection[Fields]) -> int:
-    """The latest attempt whose registers are dropped because there are too many later ones; 0 when none is."""
-    # Codes are in order, so the last one of each bundle belongs to its latest attempt.
-    if all(_attempt_of_code(next(reversed(fields))) <= ATTEMPTS_KEPT for fields in bundles):
-        return 0
-    named = {_attempt_of_code(code) for fields in bundles for code in fields} - {0}
-    return sorted(named, reverse=True)[ATTEMPTS_KEPT] if len(named) > ATTEMPTS_KEPT else 0
-
-
-def _attempt_of_code(code: int | str) -> int:
-    return code // ATTEMPT_STEP if isinstance(code, int) else 0
+    return Evidence(mark_set(marks, MARKS_PER_KIND), claim(bundles), _other_kinds(others) if others else {})
 
 
 def _other_kinds(others: Sequence[tuple[str, Mark]]) -> dict[str, tuple[Mark, ...]]:
@@ -255,8 +219,9 @@ def _other_kinds(others: Sequence[tuple[str, Mark]]) -> dict[str, tuple[Mark, ..
         by_kind.setdefault(kind, []).append(mark)
     # The alphabetically first kinds are kept: a choice that does not depend on who came first.
     return {
-        kind: _mark_set(by_kind[kind], MARKS_PER_UNKNOWN_KIND)[-MARKS_PER_UNKNOWN_KIND:]
+        kind: mark_set(by_kind[kind], most)[-most:]
         for kind in sorted(by_kind)[:MAX_UNKNOWN_KINDS]
+        for most in (LOGS_KEPT if kind == LOG else MARKS_PER_UNKNOWN_KIND,)
     }
 
 

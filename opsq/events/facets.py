@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from opsq.events import search as searching
 from opsq.events.records import Facets, FacetValue
+from opsq.events.rows import DIMENSIONS, Cell
 from opsq.events.search import Search
-from opsq.events.store import DIMENSIONS, Cell, Choice
 
 
 class FacetCounts:
@@ -15,47 +14,34 @@ class FacetCounts:
 
     def __init__(self, cells: Mapping[Cell, int]) -> None:
         self._cells = cells
-        self.names: dict[str, set[str | None]] = {name: set() for name in DIMENSIONS}
-        for cell in cells:
-            for name, value in zip(DIMENSIONS, cell, strict=True):
-                self.names[name].add(value)
 
-    def _choices(self, search: Search) -> Mapping[str, Choice]:
-        return searching.where(search, self.names).choices
+    def _accepted(self, search: Search) -> dict[str, set[str | None]]:
+        """Of each dimension the filter is about, the names it leaves in."""
+        accepted: dict[str, set[str | None]] = {}
+        for name in search.dimensions():
+            names = {cell[DIMENSIONS.index(name)] for cell in self._cells}
+            accepted[name] = {value for value in names if search.accepts(name, value)}
+        return accepted
 
     def total(self, search: Search) -> int:
         """How many tasks fit, by dimensions alone."""
-        choices = self._choices(search)
-        return sum(count for cell, count in self._cells.items() if _fits(cell, choices))
-
-    def rarest(self, search: Search) -> list[str]:
-        """The dimensions, the one whose condition leaves the fewest tasks first."""
-        left = dict.fromkeys(DIMENSIONS, 0)
-        choices = self._choices(search)
-        for cell, count in self._cells.items():
-            for name, value in zip(DIMENSIONS, cell, strict=True):
-                if name not in choices or choices[name].accepts(value):
-                    left[name] += count
-        # A condition that only excludes cannot lead through an index, whatever it leaves.
-        leads = {name: name in choices and choices[name].include is not None for name in DIMENSIONS}
-        return sorted(DIMENSIONS, key=lambda name: (not leads[name], left[name]))
+        accepted = self._accepted(search)
+        return sum(count for cell, count in self._cells.items() if _fits(cell, accepted))
 
     def facets(self, search: Search, most: int) -> Facets:
         """The counts of each dimension under the filter of the others, largest first, at most ``most`` of each."""
-        choices = self._choices(search)
+        accepted = self._accepted(search)
         found = {}
         for position, name in enumerate(DIMENSIONS):
-            others = {other: choice for other, choice in choices.items() if other != name}
+            others = {other: names for other, names in accepted.items() if other != name}
             sums: dict[str | None, int] = {}
             for cell, count in self._cells.items():
                 if _fits(cell, others):
                     sums[cell[position]] = sums.get(cell[position], 0) + count
             ordered = sorted(sums.items(), key=lambda entry: (-entry[1], entry[0] or ""))
             found[name] = tuple(FacetValue(value, count) for value, count in ordered[:most] if count > 0)
-        return Facets(**found, exact=not (search.has_text or search.id or search.since_at or search.until_at))
+        return Facets(**found, exact=search.by_names_alone)
 
 
-def _fits(cell: Cell, choices: Mapping[str, Choice]) -> bool:
-    return all(
-        name not in choices or choices[name].accepts(value) for name, value in zip(DIMENSIONS, cell, strict=True)
-    )
+def _fits(cell: Cell, accepted: Mapping[str, set[str | None]]) -> bool:
+    return all(name not in accepted or value in accepted[name] for name, value in zip(DIMENSIONS, cell, strict=True))

@@ -10,6 +10,10 @@ Fields nobody here knows are kept as data under their own name, up to ``MAX_UNKN
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import ge, itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -58,30 +62,151 @@ _TABLE: Final[dict[str, tuple[tuple[type, ...], int, int]]] = {
     "child_pid": (_COUNT, ATTEMPT, 0),
     "fingerprint": (_TEXT, MOMENT, 128),
     "!bad": (_TEXT, MOMENT, 512),
+    "version": (_TEXT, ATTEMPT, 128),
+    "payload": (_TEXT, TASK, 65536),
+    "complete": (_FLAG, TASK, 0),
 }
 FIELDS: Final[dict[str, int]] = {name: code for code, name in enumerate(_TABLE)}
 FIELD_NAMES: Final = tuple(_TABLE)
 _SPECS: Final = {name: (FIELDS[name], *spec) for name, spec in _TABLE.items()}
 #: Kept elsewhere: in the mark itself, or by the ledger of sequence numbers.
 _ELSEWHERE: Final = frozenset({"seq", "emitter", "attempt", "retries", "uuid", "type", "!bad"})
+#: The default exchange has no name, which is not the same as not knowing it.
+_MAY_BE_EMPTY: Final = frozenset({"exchange"})
+_OWN_ID_IS_NONE: Final = frozenset({"root_id", "parent_id"})
 _LARGEST_NUMBER: Final = 2**53
+#: Later attempts may push earlier ones out, which needs a closer look.
+MOST_PLANNED_ATTEMPTS: Final = 16
 MAX_UNKNOWN_KINDS: Final = 8
 MAX_UNKNOWN_BYTES: Final = 4096
+#: Lines that a task logged come in events of this kind; of the latest ``LOGS_KEPT`` so much each is kept.
+LOG: Final = "task-log"
+MAX_LOG_BYTES: Final = 8192
+LOGS_KEPT: Final = 16
 BAD: Final = FIELDS["!bad"]
 
 
-def clean_fields(event: Event, attempt: int) -> tuple[dict[int | str, Any], dict[int | str, Any]]:
-    """Split an event's fields into (those of the moment, those of the task and of its attempt), checked and bounded.
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How fields of one shape (names and types) are split, when nothing about the shape is odd.
 
-    attempt: from 1; 0 when the event does not say, and then what it tells of the attempt stays with the moment.
+    own, shared: stored codes in canonical order, and what gets their values. texts: those that must not be empty
+    first; limits: their most characters; filled: how many of them must not be empty. names: those of shared, by code.
     """
+
+    own: tuple[int, ...]
+    own_values: Callable[[dict[str, Any]], tuple[Any, ...]]
+    shared: tuple[int, ...]
+    shared_values: Callable[[dict[str, Any]], tuple[Any, ...]]
+    texts: Callable[[dict[str, Any]], tuple[str, ...]]
+    limits: tuple[int, ...]
+    filled: int
+    numbers: Callable[[dict[str, Any]], tuple[float, ...]]
+    names: dict[int, str]
+
+    def shared_of(self, fields: dict[str, Any]) -> dict[int | str, Any]:
+        """The shared fields of an event of this shape, as stored."""
+        return dict(zip(self.shared, self.shared_values(fields), strict=False))
+
+
+def clean_fields(event: Event, attempt: int) -> tuple[dict[int | str, Any], Plan | None, dict[int | str, Any]]:
+    """Split an event's fields into those of the moment and those of the task and of its attempt, checked and bounded.
+
+    Returns (of the moment, plan, shared): the shared ones are ``plan.shared_of(event.fields)``, made only when they
+    are wanted, or ``shared`` when there is no plan. attempt: from 1; 0 when the event does not say, and then what it
+    tells of the attempt stays with the moment.
+    """
+    fields = event.fields
+    uuid = event.uuid
+    plan = _plan(
+        attempt, fields.get("root_id") == uuid, fields.get("parent_id") == uuid,
+        tuple(fields), tuple(map(type, fields.values())),
+    )  # fmt: skip
+    if plan is not None:
+        texts = plan.texts(fields)
+        if (
+            # Not less than is also so for NaN; a sum beyond the bound may still be fine, and is looked at closely.
+            sum(map(abs, plan.numbers(fields))) < _LARGEST_NUMBER
+            and all(map(ge, plan.limits, map(len, texts)))
+            and "" not in texts[: plan.filled]
+        ):
+            return dict(zip(plan.own, plan.own_values(fields), strict=False)) if plan.own else {}, plan, _NOTHING
+    own, shared = _clean_closely(event, attempt)
+    return own, None, shared
+
+
+_NOTHING: Final[dict[int | str, Any]] = {}
+
+
+def _nothing(_: dict[str, Any]) -> tuple[Any, ...]:
+    return ()
+
+
+def _getter(names: list[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    if not names:
+        return _nothing
+    # Of one name, itemgetter gives no tuple; the second value is one more than there are codes.
+    return itemgetter(*names) if len(names) > 1 else itemgetter(names[0], names[0])
+
+
+@lru_cache(maxsize=4096)
+def shares(plans: tuple[Plan, ...]) -> tuple[tuple[tuple[int, ...], Callable[[dict[str, Any]], tuple[Any, ...]]], ...]:
+    """What is left for each of several events when those before it have taken theirs: codes, and what gets values."""
+    taken: set[int] = set()
+    left = []
+    for plan in plans:
+        codes = tuple(code for code in plan.shared if code not in taken)
+        taken.update(codes)
+        left.append((codes, _getter([plan.names[code] for code in codes])))
+    return tuple(left)
+
+
+@lru_cache(maxsize=4096)
+def _plan(
+    attempt: int, own_root: bool, own_parent: bool, names: tuple[str, ...], types: tuple[type, ...]
+) -> Plan | None:
+    """The plan for a shape; ``None`` when a field is unknown or of a wrong type, and for hostile attempts."""
+    if attempt > MOST_PLANNED_ATTEMPTS:
+        return None
+    own: list[tuple[int, str]] = []
+    shared: list[tuple[int, str]] = []
+    texts: list[str] = []
+    numbers: list[str] = []
+    for name, kind in zip(names, types, strict=True):
+        spec = _SPECS.get(name)
+        if kind is type(None) or name in _ELSEWHERE:
+            continue
+        if spec is None or kind not in spec[1]:
+            return None
+        code, _, scope, _ = spec
+        (texts if kind is str else numbers).append(name)
+        if scope == TASK:
+            if not (own_root and name == "root_id") and not (own_parent and name == "parent_id"):
+                shared.append((code, name))
+        elif scope == ATTEMPT and attempt:
+            shared.append((code + attempt * ATTEMPT_STEP, name))
+        else:
+            own.append((code, name))
+    own.sort()
+    shared.sort()
+    texts.sort(key=lambda name: name in _MAY_BE_EMPTY)
+    return Plan(
+        tuple(code for code, _ in own), _getter([name for _, name in own]),
+        tuple(code for code, _ in shared), _getter([name for _, name in shared]),
+        _getter(texts), tuple(_SPECS[name][3] for name in texts), sum(name not in _MAY_BE_EMPTY for name in texts),
+        _getter(numbers), dict(shared),
+    )  # fmt: skip
+
+
+def _clean_closely(event: Event, attempt: int) -> tuple[dict[int | str, Any], dict[int | str, Any]]:
+    """The same field by field, for whatever may come."""
     own: dict[int | str, Any] = {}
     shared: dict[int | str, Any] = {}
     unknown: dict[str, Any] | None = None
     bad: list[str] = []
     uuid = event.uuid
     for name, value in event.fields.items():
-        if value is None or value == "":
+        if value is None or (value == "" and name not in _MAY_BE_EMPTY):
             continue
         spec = _SPECS.get(name)
         if spec is None or name in _ELSEWHERE:
@@ -95,14 +220,14 @@ def clean_fields(event: Event, attempt: int) -> tuple[dict[int | str, Any], dict
             bad.append(name)
         elif scope == TASK:
             # A task that is its own root is the common case: absent says the same in fewer bytes.
-            if value != uuid:
-                shared[code] = value[:limit]
+            if not (name in _OWN_ID_IS_NONE and value == uuid):
+                shared[code] = value[:limit] if is_text else value
         elif scope == ATTEMPT and attempt:
             shared[code + attempt * ATTEMPT_STEP] = value[:limit] if is_text else value
         else:
             own[code] = value[:limit] if is_text else value
     if unknown is not None:
-        _keep_unknown(unknown, own, bad)
+        _keep_unknown(event.kind, unknown, own, bad)
     if bad:
         own[BAD] = ",".join(sorted(bad))[:512]
     return canonical(own), canonical(shared)
@@ -118,8 +243,8 @@ def canonical(fields: dict[int | str, Any]) -> dict[int | str, Any]:
         return dict(sorted(fields.items(), key=lambda entry: (isinstance(entry[0], str), entry[0])))
 
 
-def _keep_unknown(unknown: dict[str, Any], own: dict[int | str, Any], bad: list[str]) -> None:
-    room = MAX_UNKNOWN_BYTES
+def _keep_unknown(kind: str, unknown: dict[str, Any], own: dict[int | str, Any], bad: list[str]) -> None:
+    room = MAX_LOG_BYTES if kind == LOG else MAX_UNKNOWN_BYTES
     for name in sorted(unknown):
         try:
             size = len(msgspec.msgpack.encode(unknown[name])) + len(name)

@@ -6,6 +6,7 @@ to the timestamps of the events for emitters that send nothing more (Celery).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +14,7 @@ from opsq.events.evidence import (
     FAILED,
     FINAL_STATES,
     KINDS,
+    OPEN_STATES,
     RECEIVED,
     RETRIED,
     SENT,
@@ -27,9 +29,13 @@ from opsq.events.evidence import (
     numbered,
     registers,
 )
+from opsq.events.faults import fault_of
 from opsq.events.fields import ATTEMPT_STEP, BAD, FIELDS
+from opsq.wire import states
 
-NAME, QUEUE, ROOT = FIELDS["name"], FIELDS["queue"], FIELDS["root_id"]
+NAME, QUEUE, ROOT, PARENT = FIELDS["name"], FIELDS["queue"], FIELDS["root_id"], FIELDS["parent_id"]
+EXCEPTION, TRACEBACK, FINGERPRINT = FIELDS["exception"], FIELDS["traceback"], FIELDS["fingerprint"]
+VERSION: Final = FIELDS["version"]
 ETA, RUNTIME = FIELDS["eta"], FIELDS["runtime"]
 _PUBLISHED, _DELIVERED, _SLOT = FIELDS["published_at"], FIELDS["delivered_at"], FIELDS["slot_at"]
 _STARTED, _FINISHED, _ACKED = FIELDS["started_at"], FIELDS["finished_at"], FIELDS["acked_at"]
@@ -37,17 +43,29 @@ _STARTED, _FINISHED, _ACKED = FIELDS["started_at"], FIELDS["finished_at"], FIELD
 SKEW_TOLERANCE_S: Final = 0.05
 #: Outcomes of a try, in the order counters keep them.
 OUTCOMES: Final = ("succeeded", "failed", "retried", "revoked", "rejected", "ignored")
-_OUTCOME_OF: Final = {f"task-{name}": index for index, name in enumerate(OUTCOMES)}
+_OUTCOME_OF: Final = {KINDS.index(f"task-{name}"): index for index, name in enumerate(OUTCOMES)}
+_PLAIN_STATES: Final = {**OPEN_STATES, **dict(FINAL_STATES)}
+_NO_FIELDS: Final[Fields] = {}
+_PLAIN_ENDS: Final = (SUCCEEDED, FAILED)
+# The same fields as registers of the first attempt.
+_PUBLISHED_1, _DELIVERED_1, _SLOT_1, _STARTED_1, _FINISHED_1, _ACKED_1, _ETA_1, _RUNTIME_1, _VERSION_1 = (
+    code + ATTEMPT_STEP for code in (_PUBLISHED, _DELIVERED, _SLOT, _STARTED, _FINISHED, _ACKED, ETA, RUNTIME, VERSION)
+)
 _STRENGTH: Final = {code: rank for rank, (code, _) in enumerate(reversed(FINAL_STATES))}
 
 
 class Run(NamedTuple):
-    """A try that ended: when, how (index into OUTCOMES), on which worker, and its segments in seconds."""
+    """A try that ended: when, how (index into OUTCOMES), on which worker, and its segments in seconds.
+
+    fault: the error group when it failed or is retried because of an error. version: of the code that ran.
+    """
 
     at: float
     outcome: int
     worker: str
     segments: tuple[float | None, ...]
+    fault: str | None = None
+    version: str | None = None
 
 
 class Summary(NamedTuple):
@@ -62,6 +80,7 @@ class Summary(NamedTuple):
     started_at: tuple[float, ...]
     runs: tuple[Run, ...]
     anomalies: tuple[str, ...]
+    parent: str | None = None
 
 
 class Attempt:
@@ -225,6 +244,11 @@ def anomalies_of(evidence: Evidence, attempts: list[Attempt]) -> tuple[str, ...]
 
 def summarise(evidence: Evidence) -> Summary:
     """Reduce evidence to what is counted."""
+    plain = _plain(evidence)
+    return plain if plain is not None else _closely(evidence)
+
+
+def _closely(evidence: Evidence) -> Summary:
     name, mark = decisive(evidence)
     known = registers(evidence)
     attempts = attempts_of(evidence, known)
@@ -240,7 +264,8 @@ def summarise(evidence: Evidence) -> Summary:
         if last is not None:
             at = times.finished if times.finished is not None else last[1]
             segments = segments_of(times, attempt.value(ETA), attempt.value(RUNTIME))
-            runs.append(Run(at, _OUTCOME_OF[KINDS[last[0]]], last[3], segments))
+            outcome = _OUTCOME_OF[last[0]]
+            runs.append(Run(at, outcome, last[3], segments, _fault(attempt), attempt.value(VERSION)))
     return Summary(
         name,
         known.get(NAME),
@@ -251,7 +276,99 @@ def summarise(evidence: Evidence) -> Summary:
         tuple(starts),
         tuple(runs),
         anomalies_of(evidence, attempts),
+        known.get(PARENT),
     )
+
+
+def _fault(attempt: Attempt) -> str | None:
+    last = attempt.last
+    if last is None or last[0] not in (FAILED, RETRIED):
+        return None
+    told = last[5]
+    if EXCEPTION not in told and FINGERPRINT not in told:
+        return None
+    return fault_of(told.get(EXCEPTION), told.get(TRACEBACK), told.get(FINGERPRINT))
+
+
+def _plain(evidence: Evidence) -> Summary | None:
+    """The summary of a life like most: one attempt, each kind once at most, nothing odd; else ``None``.
+
+    Says the same as ``_closely``, which is tested, for a fifth of the time.
+    """
+    sent = received = started = final = None
+    for mark in evidence.marks:
+        code = mark[0]
+        if mark[4] > 1:
+            return None
+        if code == STARTED and started is None:
+            started = mark
+        elif code == RECEIVED and received is None:
+            received = mark
+        elif code == SENT and sent is None:
+            sent = mark
+        elif code in _PLAIN_ENDS and final is None:
+            final = mark
+        else:
+            return None
+    # What a moment says of the attempt is taken from its end; from elsewhere needs a closer look.
+    if (sent and sent[5]) or (received and received[5]) or (started and started[5]):
+        return None
+    bundles = evidence.bundles
+    known = bundles[0][4] if len(bundles) == 1 else registers(evidence)
+    told = final[5] if final is not None else _NO_FIELDS
+    if BAD in told:
+        return None
+    value = known.get
+    published = value(_PUBLISHED_1, told.get(_PUBLISHED)) or (sent[1] if sent else None)
+    delivered = value(_DELIVERED_1, told.get(_DELIVERED)) or (received[1] if received else None)
+    start = value(_STARTED_1, told.get(_STARTED))
+    if start is None and started is not None:
+        start = started[1]
+    arrived = published if published is not None else delivered if delivered is not None else start
+    runs: tuple[Run, ...] = ()
+    if final is not None:
+        if started is not None and started[1] > final[1] + SKEW_TOLERANCE_S:
+            return None
+        run = _plain_run(final, value, told, published, delivered, start)
+        runs = (run,)
+        if arrived is None:
+            arrived = run.at
+    elif arrived is None:
+        return None
+    mark_of_state = final or started or received
+    state = states.PENDING if mark_of_state is None else _PLAIN_STATES[mark_of_state[0]]
+    if final is None and started is not None and received is not None and moment(received) > moment(started):
+        return None
+    return Summary(
+        state, value(NAME), value(QUEUE), mark_of_state[3] if mark_of_state else None, value(ROOT), arrived or 0.0,
+        (start,) if start is not None else (), runs, (), value(PARENT),
+    )  # fmt: skip
+
+
+def _plain_run(
+    final: Mark,
+    value: Callable[..., Any],
+    told: Fields,
+    published: float | None,
+    delivered: float | None,
+    start: float | None,
+) -> Run:
+    runtime = value(_RUNTIME_1, told.get(RUNTIME))
+    finish = value(_FINISHED_1, told.get(_FINISHED))
+    if finish is None:
+        finish = final[1]
+        if start is not None and runtime is not None and runtime >= 0:
+            finish = min(finish, start + runtime)
+    times = Times(
+        published, delivered, value(_SLOT_1, told.get(_SLOT)), start, finish, value(_ACKED_1, told.get(_ACKED))
+    )
+    fault = None
+    if final[0] == FAILED and (EXCEPTION in told or FINGERPRINT in told):
+        fault = fault_of(told.get(EXCEPTION), told.get(TRACEBACK), told.get(FINGERPRINT))
+    return Run(
+        finish, _OUTCOME_OF[final[0]], final[3], segments_of(times, value(_ETA_1, told.get(ETA)), runtime),
+        fault, value(_VERSION_1, told.get(VERSION)),
+    )  # fmt: skip
 
 
 def _first(*times: float | None) -> float | None:

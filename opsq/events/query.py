@@ -6,12 +6,12 @@ of one moment. A figure that is not known is ``None``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from opsq.clock import Clock, SystemClock
-from opsq.events import search as searching
 from opsq.events import series as rolled
+from opsq.events.attach import AttachStatus
 from opsq.events.cluster import Cluster
 from opsq.events.evidence import decode
 from opsq.events.facets import FacetCounts
@@ -34,8 +34,9 @@ from opsq.events.records import (
     WorkerItem,
 )
 from opsq.events.rollup import ALL_TIME, ARRIVED, COMBINATION, decode_slice, parts
+from opsq.events.rows import Cell, Count, TaskRow
 from opsq.events.search import EVERYTHING, Search
-from opsq.events.store import Store, TaskRow
+from opsq.events.store import Store
 from opsq.events.stream import StreamStatus
 from opsq.events.strip import strip
 from opsq.events.tries import detail, item
@@ -45,15 +46,14 @@ from opsq.wire import states
 
 PAGE: Final = 50
 LONGEST_PAGE: Final = 1_000
-#: Rows a text search reads before it says that it did not read them all.
-SCAN_ROWS: Final = 20_000
-_SCAN_CHUNK: Final = 500
+#: Counting the tasks of a search takes no longer than this, then the figure is "at least".
+COUNT_S: Final = 0.02
 CHILDREN: Final = 100
 _RATE_S: Final = 60
 
 
 class Query:
-    """Reads one cluster. stream and writer: how receiving and keeping go, asked when needed."""
+    """Reads one cluster. stream, writer and attach: how receiving, keeping and attaching go, asked when needed."""
 
     def __init__(
         self,
@@ -63,8 +63,10 @@ class Query:
         feed: Feed | None = None,
         stream: Callable[[], StreamStatus] | None = None,
         writer: Callable[[], StoreStatus] | None = None,
+        attach: Callable[[], AttachStatus] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self._attach = attach
         self._store = store
         self._cluster = cluster
         self._feed = feed
@@ -88,6 +90,10 @@ class Query:
             version=self._feed.version if self._feed is not None else 0,
         )
 
+    def attached(self) -> AttachStatus:
+        """How attaching to the fleet goes, and what keeps the monitor from showing all it could."""
+        return self._attach() if self._attach is not None else AttachStatus()
+
     def strip(self) -> Strip:
         """The seven figures of the status strip."""
         return strip(self._cluster, self._clock.now())
@@ -96,7 +102,7 @@ class Query:
         """The strip with the counts of states and workers."""
         now = self._clock.now()
         by_state: dict[str, int] = {}
-        for (state, _, _, _), count in self._cluster.cells.copy().items():
+        for (state, _, _, _), count in self._cells().items():
             by_state[state] = by_state.get(state, 0) + count
         alive = [liveness(record, now) for record in self._cluster.workers.copy()]
         return Overview(
@@ -113,7 +119,7 @@ class Query:
         """Every worker known, those in trouble first, then by name."""
         now = self._clock.now()
         counts: dict[tuple[str | None, str], int] = {}
-        for (state, _, _, worker), count in self._cluster.cells.copy().items():
+        for (state, _, _, worker), count in self._cells().items():
             counts[worker, state] = counts.get((worker, state), 0) + count
         found = [
             worker_item(
@@ -166,47 +172,37 @@ class Query:
             workers=workers,
         )
 
+    def _cells(self) -> Mapping[Cell, int]:
+        """Tasks by cell: the store's own count when other monitors write there too."""
+        shared = self._store.counts()
+        return self._cluster.cells.copy() if shared is None else shared
+
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
     def tasks(self, search: Search = EVERYTHING, *, before: int | None = None, limit: int = PAGE) -> TaskPage:
         """A page of tasks, newest first. before: ``older`` of the page before."""
         limit = max(1, min(limit, LONGEST_PAGE))
-        counts = FacetCounts(self._cluster.cells.copy())
-        if search.has_text:
-            return self._text_page(search, counts, before, limit)
-        where = searching.where(search, counts.names, before, counts.rarest(search))
-        rows = self._store.tasks(where, limit + 1)
-        total = None if search.id or search.since_at or search.until_at else counts.total(search)
+        now = search.asked_at or self._clock.now()
+        found = self._store.find(search.root, now, before=before, limit=limit)
+        if search.by_names_alone:
+            total = Count(FacetCounts(self._cells()).total(search), exact=True)
+        elif before is None and found.older is None and found.complete:
+            total = Count(len(found.rows), exact=True)
+        else:
+            until = self._clock.monotonic() + COUNT_S
+            total = self._store.count(search.root, now, enough=lambda: self._clock.monotonic() >= until)
         return TaskPage(
-            items=tuple(_item(row) for row in rows[:limit]),
-            older=rows[limit - 1].key if len(rows) > limit else None,
-            total=total,
+            items=tuple(map(self._item, found.rows)),
+            older=found.older,
+            total=total.value,
+            at_least=not total.exact,
+            scanned=found.looked,
+            complete=found.complete,
         )
-
-    def _text_page(self, search: Search, counts: FacetCounts, before: int | None, limit: int) -> TaskPage:
-        found: list[TaskItem] = []
-        scanned = 0
-        cursor = before
-        while scanned < SCAN_ROWS:
-            where = searching.where(search, counts.names, cursor, counts.rarest(search))
-            rows = self._store.tasks(where, _SCAN_CHUNK)
-            for row in rows:
-                scanned += 1
-                cursor = row.key
-                if not searching.may_match(search, row):
-                    continue
-                shown = _item(row)
-                if searching.matches(search, shown):
-                    found.append(shown)
-                    if len(found) == limit:
-                        return TaskPage(items=tuple(found), older=cursor, total=None, scanned=scanned)
-            if len(rows) < _SCAN_CHUNK:
-                return TaskPage(items=tuple(found), older=None, total=None, scanned=scanned)
-        return TaskPage(items=tuple(found), older=cursor, total=None, scanned=scanned, complete=False)
 
     def facets(self, search: Search = EVERYTHING, *, most: int = 50) -> Facets:
         """How many tasks each state, type, queue and worker has under the rest of the filter."""
-        return FacetCounts(self._cluster.cells.copy()).facets(search, most)
+        return FacetCounts(self._cells()).facets(search, most)
 
     def task(self, id: str) -> TaskDetail | None:
         """One task with every try and its relatives, ``None`` when nothing is known of it."""
@@ -214,14 +210,23 @@ class Query:
         if row is None:
             return None
         known = decode(row.evidence)
-        shown = item(row.key, row.id, known)
+        shown = item(row.key, row.id, known, self._cluster.skews.corrected)
         parent_id = shown.parent_id
         parent = self._store.task(parent_id) if parent_id and parent_id != id else None
-        return detail(shown, known, parent=_item(parent) if parent else None, children=self._children(shown))
+        return detail(
+            shown,
+            known,
+            parent=self._item(parent) if parent else None,
+            children=self._children(shown),
+            corrected=self._cluster.skews.corrected,
+        )
+
+    def _item(self, row: TaskRow) -> TaskItem:
+        return item(row.key, row.id, decode(row.evidence), self._cluster.skews.corrected)
 
     def _children(self, of: TaskItem) -> tuple[TaskItem, ...]:
         rows = self._store.relatives(of.root_id or of.id, CHILDREN * 10)
-        children = [child for child in map(_item, rows) if child.parent_id == of.id and child.id != of.id]
+        children = [child for child in map(self._item, rows) if child.parent_id == of.id and child.id != of.id]
         return tuple(children[:CHILDREN])
 
     # -- history -------------------------------------------------------------------------------------------------------
@@ -260,7 +265,7 @@ class Query:
             dropped=cluster.ledger.dropped,
             lost=now_strip.lost_events,
             lost_unknown_emitters=now_strip.lost_unknown_emitters,
-            anomalies=cluster.ledger.anomalies.copy(),
+            anomalies=cluster.anomalies.counts,
             tasks=cluster.cells.copy(),
             outcomes=outcomes,
             run_s=run_s,
@@ -272,7 +277,3 @@ class Query:
             depths=cluster.depths.copy(),
             samples=tuple(cluster.samples.copy()),
         )
-
-
-def _item(row: TaskRow) -> TaskItem:
-    return item(row.key, row.id, decode(row.evidence))

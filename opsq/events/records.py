@@ -117,8 +117,8 @@ class TaskDetail(Struct, frozen=True, kw_only=True):
 class TaskPage(Struct, frozen=True, kw_only=True):
     """A page of tasks, newest first.
 
-    older: cursor of the next page, ``None`` at the end. total: how many match, ``None`` when counting would need
-    a scan. scanned: rows that were looked at for a text search, and complete is false when it stopped early.
+    older: cursor of the next page, ``None`` at the end. total: how many match; with at_least that many or more.
+    scanned: rows that were looked at for the page, and complete is false when looking stopped early.
     """
 
     items: tuple[TaskItem, ...]
@@ -126,6 +126,7 @@ class TaskPage(Struct, frozen=True, kw_only=True):
     total: int | None
     scanned: int = 0
     complete: bool = True
+    at_least: bool = False
 
 
 class FacetValue(Struct, frozen=True):

@@ -9,8 +9,10 @@ Thread: the writer's, except ``recent``, which any thread may call.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from itertools import chain
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,6 +21,7 @@ from opsq.events.life import OUTCOMES, Run, Summary
 from opsq.events.sketch import Sketch
 
 SECOND: Final = 1
+T = TypeVar("T")
 
 
 class Tier(NamedTuple):
@@ -113,64 +116,107 @@ def parts(series: str) -> tuple[str | None, str | None, str | None]:
 _NOTHING: Final = Summary("", None, None, None, None, 0.0, (), (), ())
 
 
-def _series(summary: Summary) -> list[str]:
+FAULT: Final = "e:"
+_FAULT_PART: Final = "x:"
+#: Series of which only all time is kept.
+_ALL_TIME_ONLY: Final = (COMBINATION, _FAULT_PART)
+
+
+def fault_part(fault: str, type: str | None, version: str | None, worker: str) -> str:
+    """The series of an error group within a task type, version and worker together."""
+    return f"{_FAULT_PART}{fault}{_BETWEEN}{type or ''}{_BETWEEN}{version or ''}{_BETWEEN}{worker}"
+
+
+def fault_prefix(fault: str) -> str:
+    """What the series of all parts of an error group begin with."""
+    return f"{_FAULT_PART}{fault}{_BETWEEN}"
+
+
+def fault_parts(series: str) -> tuple[str | None, str | None, str | None]:
+    """The task type, version and worker of a part of an error group."""
+    type, version, worker = [*series.split(_BETWEEN)[1:], "", "", ""][:3]
+    return type or None, version or None, worker or None
+
+
+def _series(type: str | None, queue: str | None) -> list[str]:
     names = [""]
-    if summary.type is not None:
-        names.append("t:" + summary.type)
-    if summary.queue is not None:
-        names.append("q:" + summary.queue)
+    if type is not None:
+        names.append("t:" + type)
+    if queue is not None:
+        names.append("q:" + queue)
     return names
 
 
+#: Per second and (type, queue): [arrived, started].
+_Flow = dict[tuple[int, str | None, str | None], list[int]]
+#: Per second and (type, queue, worker): a row a run: outcome, seconds of slot, then the sketch bucket of each segment.
+_Rows = dict[tuple[int, str | None, str | None, str], list[tuple[float, ...]]]
+_ABSENT: Final = -1
+_FIRST_SEGMENT: Final = 2
+
+
 class Delta:
-    """What a batch changes: sums per second and series, collected first and spread over the tiers once."""
+    """What a batch changes: runs and arrivals are noted as they come and summed up once, by ``slices``."""
 
     def __init__(self) -> None:
-        self.slices: dict[tuple[int, str], Slice] = {}
+        self._slices: dict[tuple[int, str], Slice] = {}
+        self._flow: _Flow = {}
+        self._more: _Rows = {}
+        self._less: _Rows = {}
 
     def change(self, before: Summary | None, after: Summary) -> None:
         """Count a task as it is now, taking back what it counted before."""
-        names = _series(after)
         if before is None:
-            before = _NOTHING
+            self._arrived(after, 1)
+            for at in after.started_at:
+                self._started(after, at, 1)
+            for run in after.runs:
+                self._run(self._more, after, run)
         elif (before.type, before.queue) != (after.type, after.queue):
-            self._move(before, _NOTHING, _series(before))
-            before = _NOTHING
-        self._move(before, after, names)
+            self._differ(before, _NOTHING)
+            self._differ(_NOTHING, after)
+        else:
+            self._differ(before, after)
 
-    def _move(self, before: Summary, after: Summary, names: list[str]) -> None:
+    def _differ(self, before: Summary, after: Summary) -> None:
         if before.arrived_at != after.arrived_at:
-            for at, sign in ((before.arrived_at, -1), (after.arrived_at, 1)):
-                if at:
-                    for name in names:
-                        self._slice(at, name).counts[ARRIVED] += sign
-        for mine, others, sign in ((before, after, -1), (after, before, 1)):
+            self._arrived(before, -1)
+            self._arrived(after, 1)
+        for mine, others, sign, rows in ((before, after, -1, self._less), (after, before, 1, self._more)):
             if mine.started_at != others.started_at:
-                for at in mine.started_at:
-                    if at not in others.started_at:
-                        for name in names:
-                            self._slice(at, name).counts[STARTED] += sign
+                for at in _without(mine.started_at, others.started_at):
+                    self._started(mine, at, sign)
             if mine.runs != others.runs:
-                for run in mine.runs:
-                    if run not in others.runs:
-                        self._run(mine, run, names, sign)
+                for run in _without(mine.runs, others.runs):
+                    self._run(rows, mine, run)
 
-    def _run(self, summary: Summary, run: Run, names: list[str], sign: int) -> None:
-        indexes = [(segment, sketch.index(length)) for segment, length in enumerate(run.segments) if length is not None]
-        run_s = (run.segments[_RUN] or 0.0) * sign
-        for name in (*names, "w:" + run.worker):
-            data = self._slice(run.at, name)
-            data.counts[run.outcome] += sign
-            data.run_s += run_s
-            sketches = data.sketches
-            for segment, bucket in indexes:
-                held = sketches.get(segment)
-                if held is None:
-                    held = sketches[segment] = {}
-                held[bucket] = held.get(bucket, 0) + sign
-        data = self._slice(run.at, combination(summary.type, summary.queue, run.worker))
-        data.counts[run.outcome] += sign
-        data.run_s += run_s
+    def _arrived(self, summary: Summary, sign: int) -> None:
+        at = summary.arrived_at
+        if at:
+            key = (int(at), summary.type, summary.queue)
+            sums = self._flow.get(key)
+            if sums is None:
+                sums = self._flow[key] = [0, 0]
+            sums[0] += sign
+
+    def _started(self, summary: Summary, at: float, sign: int) -> None:
+        key = (int(at), summary.type, summary.queue)
+        sums = self._flow.get(key)
+        if sums is None:
+            sums = self._flow[key] = [0, 0]
+        sums[1] += sign
+
+    def _run(self, rows: _Rows, summary: Summary, run: Run) -> None:
+        key = (int(run.at), summary.type, summary.queue, run.worker)
+        held = rows.get(key)
+        if held is None:
+            held = rows[key] = []
+        segments = run.segments
+        held.append((run.outcome, segments[_RUN] or 0.0, *map(_bucket, segments)))
+        if run.fault is not None:
+            sign = 1 if rows is self._more else -1
+            for name in (FAULT + run.fault, fault_part(run.fault, summary.type, run.version, run.worker)):
+                self._slice(run.at, name).counts[run.outcome] += sign
 
     def lag(self, at: float, lag_s: float) -> None:
         """Note how late events were when they were counted."""
@@ -195,10 +241,62 @@ class Delta:
 
     def _slice(self, at: float, series: str) -> Slice:
         key = (int(at), series)
-        data = self.slices.get(key)
+        data = self._slices.get(key)
         if data is None:
-            data = self.slices[key] = Slice()
+            data = self._slices[key] = Slice()
         return data
+
+    def slices(self) -> dict[tuple[int, str], Slice]:
+        """The sums by (second, series)."""
+        for (second, type, queue), (arrived, started) in self._flow.items():
+            for name in _series(type, queue):
+                counts = self._slice(second, name).counts
+                counts[ARRIVED] += arrived
+                counts[STARTED] += started
+        self._flow = {}
+        for rows, sign in ((self._more, 1), (self._less, -1)):
+            self._sum(rows, sign)
+        self._more, self._less = {}, {}
+        return self._slices
+
+    def _sum(self, rows: _Rows, sign: int) -> None:
+        by_series: dict[tuple[int, str], list[list[tuple[float, ...]]]] = {}
+        for (second, type, queue, worker), held in rows.items():
+            for name in (*_series(type, queue), "w:" + worker):
+                by_series.setdefault((second, name), []).append(held)
+            data = self._slice(second, combination(type, queue, worker))
+            for row in held:
+                data.counts[int(row[0])] += sign
+                data.run_s += row[1] * sign
+        for (second, name), parts in by_series.items():
+            data = self._slice(second, name)
+            # Column by column, because counting a whole column is one call and counting its values is one each.
+            columns = list(zip(*(parts[0] if len(parts) == 1 else chain.from_iterable(parts)), strict=True))
+            for outcome, amount in Counter(columns[0]).items():
+                data.counts[int(outcome)] += sign * amount
+            data.run_s += sign * sum(columns[1])
+            for segment, column in enumerate(columns[_FIRST_SEGMENT:]):
+                counted = Counter(column)
+                counted.pop(_ABSENT, None)
+                if counted:
+                    held_sketch = data.sketches.setdefault(segment, {})
+                    sketch.merge(held_sketch, counted, sign)
+
+
+def _without(mine: tuple[T, ...], others: tuple[T, ...]) -> list[T]:
+    """What is here and not there; two equal ones are two."""
+    rest = list(others)
+    left = []
+    for one in mine:
+        if one in rest:
+            rest.remove(one)
+        else:
+            left.append(one)
+    return left
+
+
+def _bucket(length_s: float | None) -> int:
+    return _ABSENT if length_s is None else sketch.index(length_s)
 
 
 class Rollup:
@@ -221,12 +319,12 @@ class Rollup:
     def apply(self, delta: Delta, now: float) -> None:
         """Spread a batch's sums over the tiers."""
         wanted: list[tuple[SliceKey, Slice]] = []
-        for (at, series), data in delta.slices.items():
+        for (at, series), data in delta.slices().items():
             if at > now + FUTURE_S or at < now - TIERS[-1].keep_s:
                 self.out_of_range += 1
                 continue
             wanted.append(((ALL_TIME, 0, series), data))
-            if series.startswith(COMBINATION):
+            if series.startswith(_ALL_TIME_ONLY):
                 continue
             if at >= now - TIERS[0].keep_s:
                 self._seconds.setdefault(at, {}).setdefault(series, Slice()).add(data, sketches=False)

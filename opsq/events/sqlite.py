@@ -10,20 +10,32 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
 from opsq.errors import ConfigError, Fault, StoreTaken, StoreUnavailable
+from opsq.events.indexer import Indexer, stamp_of
 from opsq.events.records import time_key
 from opsq.events.rollup import STORED_TIERS, SliceKey
+from opsq.events.sqlite_index import SqliteIndex
 from opsq.events.sqlite_read import COLUMNS, Reader, row_of
-from opsq.events.sqlite_schema import id_hash, migrate
+from opsq.events.sqlite_schema import VERSION, id_hash, migrate, version_of
 from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Restored, Retention, TaskRow
 
 _CACHE_KIB: Final = 64 * 1024
 _MANY: Final = 500
 _BETWEEN: Final = "\x1f"
+#: A row that is not fresh and exists is known to a segment, in a state that is now old.
+_FRESH: Final = (
+    "INSERT INTO fresh SELECT ?1, ?2, EXISTS (SELECT 1 FROM tasks WHERE key = ?1) WHERE true "
+    "ON CONFLICT (key) DO UPDATE SET stamp = excluded.stamp"
+)
+_key_of: Final = attrgetter("key")
 T = TypeVar("T")
 
 
@@ -56,9 +68,17 @@ class SqliteStore:
             self._release_lock()
             raise
         self._names: dict[int, str] = {id: name for name, id in self._numbers.items()}
-        self._reader = Reader(self.path, self._numbers, self._names)
+        self._writing = threading.Lock()
+        self._stamp = 0
+        self._reader = Reader(self.path)
+        self.indexer = Indexer(SqliteIndex(self.path, self._writing))
+        self.indexer.start()
         self.task = self._reader.task
         self.tasks = self._reader.tasks
+        self.find = self._reader.find
+        self.count = self._reader.count
+        self.audit = self._reader.audit
+        self.waiting_for_index = self._reader.waiting_for_index
         self.relatives = self._reader.relatives
         self.slices = self._reader.slices
         self.size_bytes = self._reader.size_bytes
@@ -141,11 +161,15 @@ class SqliteStore:
     def write(self, changes: Changes) -> None:
         """Write all of it or none."""
         self._transaction(lambda: self._write(changes))
+        self.indexer.wrote(len(changes.rows))
 
     def _write(self, changes: Changes) -> None:
-        rows = changes.rows.values()
+        # In the order of the table, or every row would find its page anew.
+        rows = sorted(changes.rows.values(), key=_key_of)
         self._name_all(rows)
         number = self._numbers
+        self._stamp = stamp = max(self._stamp + 1, stamp_of(time.time()))
+        self._db.executemany(_FRESH, [(row.key, stamp) for row in rows])
         self._db.executemany(
             "INSERT INTO tasks VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET state = excluded.state, "
             "type = excluded.type, queue = excluded.queue, worker = excluded.worker, root = excluded.root, "
@@ -192,19 +216,33 @@ class SqliteStore:
             [(_BETWEEN.join(part or "" for part in cell), amount) for cell, amount in cells.items()],
         )
 
+    def note(self, at: float, record: bytes) -> None:
+        """Keep one record of what somebody did. Thread: any."""
+        with self._writing:
+            self._guarded(lambda: self._db.execute("INSERT INTO audit (at, record) VALUES (?, ?)", (at, record)))
+
     def retain(self, retention: Retention, now: float) -> Removed:
         """Delete a bounded chunk of what is too old or too much, oldest first."""
         oldest = 0 if retention.keep_s is None else time_key(now - retention.keep_s)
         full = retention.max_bytes is not None and self.size_bytes() > retention.max_bytes
-        return self._transaction(lambda: self._retain(oldest, full, now))
 
-    def _retain(self, oldest: int, full: bool, now: float) -> Removed:
-        if now - self._removed_slices_at > 60.0:
-            self._removed_slices_at = now
-            for tier in STORED_TIERS:
-                sql = "DELETE FROM slices WHERE width = ? AND start < ?"
-                self._db.execute(sql, (tier.width_s, int(now) - tier.keep_s - tier.width_s))
-            self._db.execute("DELETE FROM cells WHERE n = 0")
+        def act() -> Removed:
+            if now - self._removed_slices_at > 60.0:
+                self._removed_slices_at = now
+                self._sweep(retention, now)
+            return self._retain(oldest, full)
+
+        return self._transaction(act)
+
+    def _sweep(self, retention: Retention, now: float) -> None:
+        for tier in STORED_TIERS:
+            sql = "DELETE FROM slices WHERE width = ? AND start < ?"
+            self._db.execute(sql, (tier.width_s, int(now) - tier.keep_s - tier.width_s))
+        self._db.execute("DELETE FROM cells WHERE n = 0")
+        if retention.audit_s is not None:
+            self._db.execute("DELETE FROM audit WHERE at < ?", (now - retention.audit_s,))
+
+    def _retain(self, oldest: int, full: bool) -> Removed:
         (last,) = self._db.execute(
             "SELECT max(key) FROM (SELECT key FROM tasks WHERE ? OR key < ? ORDER BY key LIMIT ?)",
             (full, oldest, RETAIN_CHUNK),
@@ -219,12 +257,28 @@ class SqliteStore:
         for state, type, queue, worker, n in doomed.fetchall():
             cells[name[state], name.get(type), name.get(queue), name.get(worker)] = -n
         rows = self._db.execute("DELETE FROM tasks WHERE key <= ?", (last,)).rowcount
+        self._db.execute("DELETE FROM fresh WHERE key <= ?", (last,))
+        gone = self._db.execute("SELECT id FROM segments WHERE high <= ?", (last,)).fetchall()
+        self._db.executemany("DELETE FROM blocks WHERE segment = ?", gone)
+        self._db.executemany("DELETE FROM segments WHERE id = ?", gone)
         self._add_cells(cells)
         return Removed(last + 1, rows, cells, more=rows >= RETAIN_CHUNK)
+
+    def counts(self) -> Mapping[Cell, int] | None:
+        """One monitor writes a file, so its own counts are all."""
+        return None
+
+    def index(self) -> bool:
+        """Bring the search index a step further without waiting for rest."""
+        return self.indexer.step(everything=True)
 
     # -- guards --------------------------------------------------------------------------------------------------------
 
     def _transaction(self, act: Callable[[], T]) -> T:
+        with self._writing:
+            return self._whole(act)
+
+    def _whole(self, act: Callable[[], T]) -> T:
         def whole() -> T:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -252,6 +306,7 @@ class SqliteStore:
 
     def close(self) -> None:
         """Close the file; may be called twice."""
+        self.indexer.stop()
         self._reader.close()
         self._db.close()
         self._release_lock()
@@ -276,3 +331,24 @@ def _chunks(values: list[int]) -> Iterable[list[int]]:
 
 def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
+
+
+def _path_of(url: str) -> Path:
+    return Path(url.removeprefix("sqlite://").removeprefix("/"))
+
+
+def open_reader(url: str) -> Reader:
+    """Open the file for reading alone, beside the monitor that writes it."""
+    return Reader(_path_of(url))
+
+
+def versions(url: str) -> tuple[int, int]:
+    """(version of the file, version this program knows)."""
+    path = _path_of(url)
+    if not path.exists():
+        return 0, VERSION
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return version_of(db), VERSION
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"history in {path} cannot be read: {error}") from error

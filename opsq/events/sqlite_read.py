@@ -1,21 +1,29 @@
-"""Reading the SQLite history: a read-only connection per thread, queries that follow an index and stop early."""
+"""Reading the SQLite history: a read-only connection per thread; searches through the search index."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from opsq.errors import StoreUnavailable
-from opsq.events.sqlite_schema import id_hash, prefix_range
-from opsq.events.store import Choice, TaskRow, Where
+from opsq.events import finder, inverted
+from opsq.events.grammar import Node
+from opsq.events.rows import DIMENSIONS, MOST_COUNTED, Count, Found, TaskRow
+from opsq.events.search_plan import SegmentInfo
+from opsq.events.sqlite_schema import id_hash, prefix_range, refuse_newer, version_of
+from opsq.events.store import Where
 
 COLUMNS: Final = "key, id, state, type, queue, worker, root, evidence"
-_MISSING: Final = -1
+_MANY: Final = 500
+T = TypeVar("T")
 
 
-def row_of(record: tuple[Any, ...], names: dict[int, str]) -> TaskRow:
+def row_of(record: tuple[Any, ...], names: Mapping[int, str]) -> TaskRow:
     """A stored row. root is not kept as text in the row; it is in the evidence."""
     key, id, state, type, queue, worker, _, evidence = record
     return TaskRow(
@@ -30,127 +38,231 @@ def row_of(record: tuple[Any, ...], names: dict[int, str]) -> TaskRow:
     )
 
 
-class Reader:
-    """The reading half of ``SqliteStore``. Thread: any."""
+class Names:
+    """Names and their numbers, as far as the file has them."""
 
-    def __init__(self, path: Path, numbers: dict[str, int], names: dict[int, str]) -> None:
-        self._path = path
-        self._numbers = numbers
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.names: dict[int, str] = {}
+        self._last = 0
+
+    def refresh(self, db: sqlite3.Connection) -> None:
+        """Read the names that came since the last time."""
+        for id, name in db.execute("SELECT id, name FROM names WHERE id > ?", (self._last,)).fetchall():
+            self.numbers[name], self.names[id] = id, name
+            self._last = max(self._last, id)
+
+
+class SqliteShelf:
+    """One consistent look at a file, inside a transaction. Thread: that of the connection."""
+
+    def __init__(self, db: sqlite3.Connection, names: Names) -> None:
+        self.db = db
         self._names = names
+        self._cells: list[list[str]] | None = None
+        self._blocks: dict[tuple[int, int], inverted.Block] = {}
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self.db.execute(sql, values).fetchall()
+
+    def names(self, dimension: str) -> Mapping[str | None, int | None]:
+        """Every name of a dimension with its number; taken from the counts, which are few."""
+        if self._cells is None:
+            self._cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n != 0")]
+        numbers = self._names.numbers
+        found: dict[str | None, int | None] = {}
+        for cell in self._cells:
+            name = cell[DIMENSIONS.index(dimension)] or None
+            found[name] = numbers.get(name) if name is not None else None
+        return found
+
+    def floor(self) -> int:
+        """The key of the oldest row."""
+        return int(self._all("SELECT coalesce(min(key), 0) FROM tasks")[0][0])
+
+    def segments(self) -> list[SegmentInfo]:
+        """All of them."""
+        return [SegmentInfo(*found) for found in self._all("SELECT id, docs, low, high, dead FROM segments")]
+
+    def fresh(self, low: int, high: int, limit: int) -> list[tuple[int, bool]]:
+        """The newest fresh row keys."""
+        sql = "SELECT key, again FROM fresh WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
+        return [(key, bool(again)) for key, again in self._all(sql, (low, high, limit))]
+
+    def keys(self, segment: int) -> array[int]:
+        """Row keys of a segment by position."""
+        found = array("Q")
+        for (data,) in self._all("SELECT keys FROM segments WHERE id = ?", (segment,)):
+            found.frombytes(data)
+        return found
+
+    def postings(self, segments: Sequence[int], terms: Sequence[int]) -> Mapping[tuple[int, int], bytes]:
+        """Positions by segment and term."""
+        sql = "SELECT first, data FROM blocks WHERE segment = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+        found: dict[tuple[int, int], bytes] = {}
+        for segment in segments:
+            known: tuple[int, inverted.Block] | None = None
+            for term in terms:
+                if known is None or known[1][0][-1] < term:
+                    records = self._all(sql, (segment, term))
+                    if not records:
+                        continue
+                    known = records[0][0], inverted.read_block(records[0][1])
+                data = inverted.in_block(known[1], term)
+                if data is not None:
+                    found[segment, term] = data
+        return found
+
+    def rows(self, keys: Sequence[int]) -> list[TaskRow]:
+        """Rows by key, newest first."""
+        found: list[TaskRow] = []
+        for start in range(0, len(keys), _MANY):
+            chunk = keys[start : start + _MANY]
+            marks = ",".join("?" * len(chunk))
+            sql = f"SELECT {COLUMNS} FROM tasks WHERE key IN ({marks}) ORDER BY key DESC"
+            found += [row_of(record, self._names.names) for record in self._all(sql, chunk)]
+        return found
+
+    def newest(self, low: int, high: int, limit: int) -> list[int]:
+        """The greatest row keys of a range."""
+        sql = "SELECT key FROM tasks WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
+        return [key for (key,) in self._all(sql, (low, high, limit))]
+
+    def begins(self, prefix: str, limit: int) -> list[int]:
+        """Keys of rows whose id begins so; for ids that are not hexadecimal only the whole id has an index."""
+        numbers = prefix_range(prefix) or (id_hash(prefix),) * 2
+        sql = "SELECT key FROM tasks WHERE id_hash BETWEEN ? AND ? AND substr(id, 1, ?) = ? LIMIT ?"
+        return [key for (key,) in self._all(sql, (*numbers, len(prefix), prefix, limit))]
+
+    def workflow(self, root: str, limit: int) -> list[int]:
+        """Keys of rows whose first task is this one, itself too."""
+        sql = "SELECT key FROM tasks WHERE root = ? UNION SELECT key FROM tasks WHERE id_hash = ? LIMIT ?"
+        return [key for (key,) in self._all(sql, (id_hash(root), id_hash(root), limit))]
+
+
+class Reader:
+    """The reading half of ``SqliteStore``, and all of what ``opsq tasks`` needs. Thread: any."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._local = threading.local()
         self._lock = threading.Lock()
         self._open: list[sqlite3.Connection] = []
         self._closed = False
 
-    def _connection(self) -> sqlite3.Connection:
-        known: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> tuple[sqlite3.Connection, Names]:
+        known: tuple[sqlite3.Connection, Names] | None = getattr(self._local, "known", None)
         if known is not None:
             return known
         with self._lock:
             if self._closed:
                 raise StoreUnavailable(f"history in {self._path} is closed")
             made = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-            )
+                f"{self._path.absolute().as_uri()}?mode=ro",
+                uri=True, isolation_level=None, check_same_thread=False, cached_statements=256,
+            )  # fmt: skip
             made.execute("PRAGMA query_only = ON")
-            made.execute("PRAGMA mmap_size = 268435456")
+            made.execute("PRAGMA mmap_size = 1073741824")
+            made.execute("PRAGMA cache_size = -16384")
+            refuse_newer(version_of(made), str(self._path))
             self._open.append(made)
-        self._local.connection = made
-        return made
+        self._local.known = made, Names()
+        return self._local.known  # type: ignore[no-any-return]
 
-    def _all(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def _read(self, act: Callable[[sqlite3.Connection, Names], T]) -> T:
         try:
-            return self._connection().execute(sql, values).fetchall()
+            db, names = self._connection()
+            names.refresh(db)
+            return act(db, names)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"history in {self._path} cannot be read: {error}") from error
+
+    @contextmanager
+    def shelf(self) -> Iterator[SqliteShelf]:
+        """One consistent look at the file for the block. Raises StoreUnavailable."""
+        try:
+            db, names = self._connection()
+            db.execute("BEGIN")
+            try:
+                names.refresh(db)
+                yield SqliteShelf(db, names)
+            finally:
+                if db.in_transaction:
+                    db.execute("COMMIT")
         except sqlite3.Error as error:
             raise StoreUnavailable(f"history in {self._path} cannot be read: {error}") from error
 
     def task(self, id: str) -> TaskRow | None:
         """One row."""
         sql = f"SELECT {COLUMNS} FROM tasks WHERE id_hash = ? AND id = ?"
-        found = self._all(sql, (id_hash(id), id))
-        return row_of(found[0], self._names) if found else None
+        found = self._read(
+            lambda db, names: [row_of(record, names.names) for record in db.execute(sql, (id_hash(id), id)).fetchall()]
+        )
+        return found[0] if found else None
 
     def tasks(self, where: Where, limit: int) -> list[TaskRow]:
         """The newest ``limit`` rows that fit, newest first."""
-        conditions, values = self._conditions(where)
-        sql = f"SELECT {COLUMNS} FROM tasks WHERE {' AND '.join(conditions) or '1'} ORDER BY key DESC LIMIT ?"
-        return [row_of(record, self._names) for record in self._all(sql, (*values, limit))]
+        with self.shelf() as shelf:
+            found = finder.find(shelf, where.node, 0.0, before=where.before, limit=limit, since=where.since or 0)
+        return found.rows
 
-    def _conditions(self, where: Where) -> tuple[list[str], list[Any]]:
-        conditions: list[str] = []
-        values: list[Any] = []
-        if where.since is not None:
-            conditions.append("key >= ?")
-            values.append(where.since)
-        if where.before is not None:
-            conditions.append("key < ?")
-            values.append(where.before)
-        if where.id_prefix:
-            numbers = prefix_range(where.id_prefix)
-            if numbers is not None:
-                # The range may be large: only a long prefix is rare enough to lead.
-                lead = "" if len(where.id_prefix) >= 5 else "+"
-                conditions.append(f"{lead}id_hash BETWEEN ? AND ?")
-                values += numbers
-            conditions.append("substr(id, 1, ?) = ?")
-            values += (len(where.id_prefix), where.id_prefix)
-        for position, (name, choice) in enumerate(where.choices.items()):
-            # The first named dimension leads by its index, the others only filter: SQLite would sort otherwise.
-            column = name if position == 0 and not where.id_prefix else f"+{name}"
-            self._choose(column, choice, conditions, values)
-        return conditions, values
+    def find(self, root: Node, now: float, *, before: int | None = None, limit: int = 50) -> Found:
+        """The newest ``limit`` rows that fit a search, newest first."""
+        with self.shelf() as shelf:
+            return finder.find(shelf, root, now, before=before, limit=limit)
 
-    def _choose(self, column: str, choice: Choice, conditions: list[str], values: list[Any]) -> None:
-        if choice.include is not None:
-            numbers = [self._number(name) for name in choice.include if name is not None]
-            parts = []
-            if len(numbers) == 1:
-                parts.append(f"{column} = ?")
-            elif numbers:
-                parts.append(f"+{column.lstrip('+')} IN ({','.join('?' * len(numbers))})")
-            if None in choice.include:
-                parts.append(f"{column} IS NULL")
-            conditions.append(f"({' OR '.join(parts) or '0'})")
-            values += numbers
-        for name in choice.exclude:
-            bare = column.lstrip("+")
-            if name is None:
-                conditions.append(f"+{bare} IS NOT NULL")
-            else:
-                conditions.append(f"(+{bare} IS NOT ?)")
-                values.append(self._number(name))
-
-    def _number(self, name: str) -> int:
-        return self._numbers.get(name, _MISSING)
+    def count(
+        self, root: Node, now: float, *, most: int = MOST_COUNTED, enough: Callable[[], bool] = lambda: False
+    ) -> Count:
+        """How many rows fit, counted up to ``most`` or until ``enough()``."""
+        with self.shelf() as shelf:
+            return finder.count(shelf, root, now, most=most, enough=enough)
 
     def relatives(self, root: str, limit: int) -> list[TaskRow]:
         """The newest rows of a workflow but its root, newest first."""
         sql = f"SELECT {COLUMNS} FROM tasks WHERE root = ? ORDER BY key DESC LIMIT ?"
-        return [row_of(record, self._names) for record in self._all(sql, (id_hash(root), limit))]
+        values = (id_hash(root), limit)
+        return self._read(lambda db, names: [row_of(one, names.names) for one in db.execute(sql, values).fetchall()])
 
     def slices(
         self, width_s: int, since: int, until: int, *, series: str | None = None, prefix: str = ""
     ) -> list[tuple[int, str, bytes]]:
         """(start, series, slice) of a time range, oldest first."""
+        values: tuple[Any, ...]
         if series is not None:
             sql = (
                 "SELECT start, series, data FROM slices WHERE width = ? AND series = ? AND start >= ? AND start < ? "
                 "ORDER BY start"
             )
-            return self._all(sql, (width_s, series, since, until))
-        sql = (
-            "SELECT start, series, data FROM slices INDEXED BY slices_start WHERE width = ? AND start >= ? "
-            "AND start < ? AND series >= ? AND series < ? ORDER BY start, series"
-        )
-        last = prefix + "\U0010ffff"
-        return self._all(sql, (width_s, since, until, prefix, last))
+            values = (width_s, series, since, until)
+        else:
+            sql = (
+                "SELECT start, series, data FROM slices INDEXED BY slices_start WHERE width = ? AND start >= ? "
+                "AND start < ? AND series >= ? AND series < ? ORDER BY start, series"
+            )
+            values = (width_s, since, until, prefix, prefix + "\U0010ffff")
+        return self._read(lambda db, _: db.execute(sql, values).fetchall())
+
+    def audit(self, before: int | None = None, limit: int = 100) -> list[tuple[int, float, bytes]]:
+        """The newest records of what people did: (id, epoch seconds, record), newest first."""
+        sql = "SELECT id, at, record FROM audit WHERE id < ? ORDER BY id DESC LIMIT ?"
+        values = ((1 << 62) if before is None else before, limit)
+        return self._read(lambda db, _: db.execute(sql, values).fetchall())
+
+    def waiting_for_index(self) -> int:
+        """How many rows no segment of the search index knows yet."""
+        return int(self._read(lambda db, _: db.execute("SELECT count(*) FROM fresh").fetchone())[0])
 
     def size_bytes(self) -> int:
         """The room in use: pages of the file that hold something."""
-        ((pages,),) = self._all("PRAGMA page_count")
-        ((free,),) = self._all("PRAGMA freelist_count")
-        ((size,),) = self._all("PRAGMA page_size")
-        return int((pages - free) * size)
+
+        def read(db: sqlite3.Connection, _: Names) -> int:
+            pages, free, size = (
+                db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+            )
+            return int((pages - free) * size)
+
+        return self._read(read)
 
     def close(self) -> None:
         """Close every connection; may be called twice."""

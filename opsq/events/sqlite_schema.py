@@ -49,18 +49,54 @@ MIGRATIONS: Final = (
     CREATE TABLE workers (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE ledger (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
     """,
+    # The search index replaces the indexes of the four dimensions, which were rewritten with every event.
+    """
+    DROP INDEX tasks_state;
+    DROP INDEX tasks_type;
+    DROP INDEX tasks_queue;
+    DROP INDEX tasks_worker;
+    CREATE TABLE fresh (key INTEGER PRIMARY KEY, stamp INTEGER NOT NULL, again INTEGER NOT NULL);
+    INSERT INTO fresh SELECT key, 0, 0 FROM tasks;
+    CREATE TABLE segments (
+        id INTEGER PRIMARY KEY,
+        docs INTEGER NOT NULL,
+        low INTEGER NOT NULL,
+        high INTEGER NOT NULL,
+        keys BLOB NOT NULL,
+        dead BLOB NOT NULL
+    );
+    CREATE TABLE blocks (
+        segment INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        data BLOB NOT NULL,
+        PRIMARY KEY (segment, first)
+    ) WITHOUT ROWID;
+    CREATE TABLE audit (id INTEGER PRIMARY KEY, at REAL NOT NULL, record BLOB NOT NULL);
+    CREATE INDEX audit_at ON audit (at);
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the file to this version, one transaction a step. Raises StoreUnavailable for a file from the future."""
+def version_of(connection: sqlite3.Connection) -> int:
+    """The version of the file's tables; 0 for a new file."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(found)
+
+
+def refuse_newer(found: int, where: str) -> None:
+    """Raise StoreUnavailable for tables from the future."""
     if found > VERSION:
         raise StoreUnavailable(
-            f"{path} was written by a newer opsq (history version {found}, this one knows {VERSION}); "
-            "upgrade opsq, or move the file away to start a new history"
+            f"{where} was written by a newer opsq (history version {found}, this one knows {VERSION}); "
+            "upgrade opsq, or give this one another history"
         )
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Bring the file to this version, one transaction a step. Raises StoreUnavailable for a file from the future."""
+    found = version_of(connection)
+    refuse_newer(found, path)
     for version in range(found + 1, VERSION + 1):
         statements = f"BEGIN IMMEDIATE; {MIGRATIONS[version - 1]}; PRAGMA user_version = {version}; COMMIT;"
         connection.executescript(statements)

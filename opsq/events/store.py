@@ -9,110 +9,26 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, Protocol
 
-import msgspec
-
+from opsq.events.document import Looked, matches
+from opsq.events.grammar import Node
 from opsq.events.records import time_key
 from opsq.events.rollup import SliceKey
-
-#: (state, type, queue, worker): how many tasks of history are in it is counted as they change.
-Cell = tuple[str, str | None, str | None, str | None]
-DIMENSIONS: Final = ("state", "type", "queue", "worker")
-
-
-class TaskRow(msgspec.Struct, frozen=True):
-    """One task as stored. key orders rows by time and never changes; evidence is ``evidence.encode``'s bytes."""
-
-    key: int
-    id: str
-    state: str
-    type: str | None
-    queue: str | None
-    worker: str | None
-    root: str | None
-    evidence: bytes
-
-    @property
-    def cell(self) -> Cell:
-        """The cell that counts this row."""
-        return self.state, self.type, self.queue, self.worker
-
-
-class Changes(msgspec.Struct):
-    """What one transaction writes. rows, slices, workers and ledger are whole; cells are differences."""
-
-    rows: dict[str, TaskRow] = {}
-    cells: dict[Cell, int] = {}
-    slices: dict[SliceKey, bytes] = {}
-    workers: dict[str, bytes | None] = {}
-    ledger: dict[str, bytes] = {}
-
-    def add(self, newer: Changes) -> None:
-        """Put a later batch on top of this one, for when this one could not be written."""
-        self.rows.update(newer.rows)
-        for cell, amount in newer.cells.items():
-            self.cells[cell] = self.cells.get(cell, 0) + amount
-        self.slices.update(newer.slices)
-        self.workers.update(newer.workers)
-        self.ledger.update(newer.ledger)
-
-    def __bool__(self) -> bool:
-        return bool(self.rows or self.cells or self.slices or self.workers or self.ledger)
-
-
-class Restored(msgspec.Struct, frozen=True):
-    """What a store knows when a monitor starts."""
-
-    cells: Mapping[Cell, int]
-    workers: Mapping[str, bytes]
-    ledger: Mapping[str, bytes]
-
-
-class Choice(msgspec.Struct, frozen=True):
-    """Which values of one dimension are wanted; ``include`` ``None`` means all but the excluded."""
-
-    include: frozenset[str | None] | None = None
-    exclude: frozenset[str | None] = frozenset()
-
-    def accepts(self, value: str | None) -> bool:
-        """Is a row with this value wanted?"""
-        return (self.include is None or value in self.include) and value not in self.exclude
-
-
-class Where(msgspec.Struct, frozen=True):
-    """Which rows are wanted: by dimension, by key range (``since`` ≤ key < ``before``) and by the start of the id."""
-
-    choices: Mapping[str, Choice] = {}
-    since: int | None = None
-    before: int | None = None
-    id_prefix: str = ""
-
-    def accepts(self, row: TaskRow) -> bool:
-        """Does a row fit?"""
-        return (
-            (self.since is None or row.key >= self.since)
-            and (self.before is None or row.key < self.before)
-            and row.id.startswith(self.id_prefix)
-            and all(choice.accepts(getattr(row, name)) for name, choice in self.choices.items())
-        )
-
-
-class Retention(msgspec.Struct, frozen=True):
-    """How long history is kept: whichever of age and size is reached first. ``None`` means without bound."""
-
-    keep_s: float | None = 30 * 86400.0
-    max_bytes: int | None = None
-
-
-class Removed(msgspec.Struct, frozen=True):
-    """What retention took away: rows with a key below ``before``, and what they counted in cells. more: call again."""
-
-    before: int = 0
-    rows: int = 0
-    cells: Mapping[Cell, int] = {}
-    more: bool = False
+from opsq.events.rows import DIMENSIONS as DIMENSIONS
+from opsq.events.rows import MOST_COUNTED, Count, Found
+from opsq.events.rows import RETAIN_CHUNK as RETAIN_CHUNK
+from opsq.events.rows import Cell as Cell
+from opsq.events.rows import Changes as Changes
+from opsq.events.rows import Choice as Choice
+from opsq.events.rows import Removed as Removed
+from opsq.events.rows import Restored as Restored
+from opsq.events.rows import Retention as Retention
+from opsq.events.rows import TaskRow as TaskRow
+from opsq.events.rows import Where as Where
+from opsq.events.rows import add_cells as add_cells
 
 
 class Store(Protocol):
@@ -150,6 +66,23 @@ class Store(Protocol):
         """The newest ``limit`` rows that fit, newest first. Thread: any."""
         ...
 
+    def find(self, root: Node, now: float, *, before: int | None = None, limit: int = 50) -> Found:
+        """The newest ``limit`` rows that fit a search, newest first; with ``before`` those with a smaller key.
+
+        now: epoch seconds, for times counted back. Thread: any.
+        """
+        ...
+
+    def count(
+        self, root: Node, now: float, *, most: int = MOST_COUNTED, enough: Callable[[], bool] = lambda: False
+    ) -> Count:
+        """How many rows fit, counted up to ``most`` or until ``enough()``. Thread: any."""
+        ...
+
+    def counts(self) -> Mapping[Cell, int] | None:
+        """Tasks by cell when several monitors write here, else ``None``: the writer's own are all. Thread: any."""
+        ...
+
     def relatives(self, root: str, limit: int) -> list[TaskRow]:
         """The newest rows of a workflow but its root, newest first. Thread: any."""
         ...
@@ -163,6 +96,25 @@ class Store(Protocol):
         """
         ...
 
+    def index(self) -> bool:
+        """Bring the search index a step further without waiting for rest; false when nothing is left to do.
+
+        For tests, benchmarks and ``opsq migrate``: a store does this by itself behind the writer.
+        """
+        ...
+
+    def waiting_for_index(self) -> int:
+        """How many rows a search has to look at one by one, because no index knows them yet. Thread: any."""
+        ...
+
+    def note(self, at: float, record: bytes) -> None:
+        """Keep one record of what somebody did, at ``at`` (epoch seconds). Thread: any. Raises StoreUnavailable."""
+        ...
+
+    def audit(self, before: int | None = None, limit: int = 100) -> list[tuple[int, float, bytes]]:
+        """The newest of those: (id, epoch seconds, record), newest first; with ``before`` a smaller id. Thread: any."""
+        ...
+
     def size_bytes(self) -> int:
         """How much room history takes. Thread: any."""
         ...
@@ -172,17 +124,6 @@ class Store(Protocol):
         ...
 
 
-def add_cells(into: dict[Cell, int], differences: Mapping[Cell, int]) -> None:
-    """Add differences to counts; a cell without tasks disappears."""
-    for cell, amount in differences.items():
-        total = into.get(cell, 0) + amount
-        if total:
-            into[cell] = total
-        else:
-            into.pop(cell, None)
-
-
-RETAIN_CHUNK: Final = 5_000
 _ROW_OVERHEAD_BYTES: Final = 400
 
 
@@ -198,6 +139,7 @@ class MemoryStore:
         self._slices: dict[SliceKey, bytes] = {}
         self._workers: dict[str, bytes] = {}
         self._ledger: dict[str, bytes] = {}
+        self._audit: list[tuple[int, float, bytes]] = []
         self._bytes = 0
 
     def restore(self) -> Restored:
@@ -248,6 +190,8 @@ class MemoryStore:
     def retain(self, retention: Retention, now: float) -> Removed:
         """Delete a bounded chunk of what is too old or too much, oldest first."""
         with self._lock:
+            if retention.audit_s is not None:
+                self._audit = [one for one in self._audit if one[1] >= now - retention.audit_s]
             oldest = 0 if retention.keep_s is None else time_key(now - retention.keep_s)
             too_old = bisect_left(self._keys, oldest)
             doomed = min(too_old, RETAIN_CHUNK)
@@ -273,17 +217,27 @@ class MemoryStore:
 
     def tasks(self, where: Where, limit: int) -> list[TaskRow]:
         """The newest ``limit`` rows that fit, newest first."""
-        found: list[TaskRow] = []
+        node = where.node
+        return list(islice((row for row in self._newest(where.since, where.before) if _fits(node, row)), limit))
+
+    def _newest(self, since: int | None, before: int | None) -> Iterable[TaskRow]:
         with self._lock:
-            position = len(self._keys) if where.before is None else bisect_left(self._keys, where.before)
-            while position > 0 and len(found) < limit:
-                position -= 1
-                row = self._rows[self._ids[self._keys[position]]]
-                if where.since is not None and row.key < where.since:
-                    break
-                if where.accepts(row):
-                    found.append(row)
-        return found
+            first = 0 if since is None else bisect_left(self._keys, since)
+            last = len(self._keys) if before is None else bisect_left(self._keys, before)
+            return [self._rows[self._ids[key]] for key in reversed(self._keys[first:last])]
+
+    def find(self, root: Node, now: float, *, before: int | None = None, limit: int = 50) -> Found:
+        """The newest ``limit`` rows that fit, newest first; every row in memory is looked at."""
+        fitting = (row for row in self._newest(None, before) if matches(root, Looked(row), now))
+        rows = list(islice(fitting, limit + 1))
+        return Found(rows[:limit], rows[limit - 1].key if len(rows) > limit else None, len(self._keys))
+
+    def count(
+        self, root: Node, now: float, *, most: int = MOST_COUNTED, enough: Callable[[], bool] = lambda: False
+    ) -> Count:
+        """How many rows fit, counted up to ``most``."""
+        fitting = sum(matches(root, Looked(row), now) for row in self._newest(None, None))
+        return Count(min(fitting, most), fitting <= most)
 
     def relatives(self, root: str, limit: int) -> list[TaskRow]:
         """The newest rows of a workflow but its root, newest first."""
@@ -304,12 +258,38 @@ class MemoryStore:
                 and (name == series if series is not None else name.startswith(prefix))
             )
 
+    def counts(self) -> Mapping[Cell, int] | None:
+        """The writer's own counts are all."""
+        return None
+
+    def index(self) -> bool:
+        """There is none: every row is looked at."""
+        return False
+
+    def waiting_for_index(self) -> int:
+        """There is no index to wait for."""
+        return 0
+
+    def note(self, at: float, record: bytes) -> None:
+        """Keep one record of what somebody did."""
+        with self._lock:
+            self._audit.append((self._audit[-1][0] + 1 if self._audit else 1, at, record))
+
+    def audit(self, before: int | None = None, limit: int = 100) -> list[tuple[int, float, bytes]]:
+        """The newest of those, newest first."""
+        with self._lock:
+            return [one for one in reversed(self._audit) if before is None or one[0] < before][:limit]
+
     def size_bytes(self) -> int:
         """An estimate of the room rows take."""
         return self._bytes
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+
+def _fits(node: Node, row: TaskRow) -> bool:
+    return matches(node, Looked(row), 0.0)
 
 
 def open_url(url: str) -> MemoryStore:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import Protocol, cast
 
 from opsq import plugins
 from opsq.errors import ConfigError, Fault
+from opsq.events.grammar import Node
+from opsq.events.rows import MOST_COUNTED, Count, Found
 from opsq.events.store import Store
 
 #: scheme -> function that opens a store from its URL; loaded only when chosen.
 STORES: Mapping[str, str] = MappingProxyType(
     {
         "sqlite": "opsq.events.sqlite:open_url",
+        "postgresql": "opsq.events.postgres:open_url",
+        "postgres": "opsq.events.postgres:open_url",
         "memory": "opsq.events.store:open_url",
     }
 )
@@ -32,3 +36,40 @@ def open_store(url: str) -> Store:
     if not callable(opener):
         raise ConfigError([Fault(f"store {scheme} must name a function that opens a URL, got {opener!r}")])
     return cast(Store, opener(url))
+
+
+class Finder(Protocol):
+    """What reading alone needs: no lock is taken and nothing is made."""
+
+    def find(self, root: Node, now: float, *, before: int | None = None, limit: int = 50) -> Found:
+        """The newest rows that fit a search, newest first."""
+        ...
+
+    def count(
+        self, root: Node, now: float, *, most: int = MOST_COUNTED, enough: Callable[[], bool] = lambda: False
+    ) -> Count:
+        """How many rows fit."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...
+
+
+def open_reader(url: str) -> Finder:
+    """Open the history at ``url`` for reading beside its monitor. Raises ConfigError, StoreUnavailable."""
+    return cast(Finder, _part(url, "open_reader")(url))
+
+
+def versions(url: str) -> tuple[int, int]:
+    """(version of the tables, 0 for none; version this program knows). Raises ConfigError, StoreUnavailable."""
+    return cast(tuple[int, int], _part(url, "versions")(url))
+
+
+def _part(url: str, name: str) -> Callable[[str], object]:
+    opener = STORES.get(url.partition("://")[0])
+    if opener is None or opener.startswith("opsq.events.store:"):
+        raise ConfigError([Fault(f"{url.partition(':')[0]} keeps nothing that another process could read")])
+    part = plugins.resolve(f"{opener.partition(':')[0]}:{name}", origin="monitor_store_url")
+    assert callable(part)
+    return part

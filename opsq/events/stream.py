@@ -12,7 +12,7 @@ import random
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from opsq.broker.connection import BrokerConnection
 from opsq.broker.consumer import Consumer
 from opsq.broker.message import Delivery
+from opsq.broker.notices import NO_EVENTS
 from opsq.broker.topology import event_exchange, event_queue
 from opsq.clock import Clock, SystemClock
 from opsq.errors import BrokerUnavailable
@@ -68,11 +69,12 @@ class Stream:
     max_events: how many may wait to be taken. Thread: ``take`` and ``status`` from any, receiving in its own.
     """
 
-    def __init__(self, connect: Connect, *, max_events: int = 200_000, clock: Clock | None = None) -> None:
+    def __init__(self, connect: Connect, *, max_events: int = 500_000, clock: Clock | None = None) -> None:
         self._connect = connect
         self._max_events = max_events
         self._clock = clock or SystemClock()
         self._waiting: deque[tuple[int, Delivery]] = deque()
+        self._inserted: deque[Event | Malformed] = deque(maxlen=max_events)
         self._events_waiting = 0
         self._ready = threading.Condition()
         self._stopping = threading.Event()
@@ -105,7 +107,7 @@ class Stream:
     def take(self, timeout_s: float, most: int = 10_000) -> list[Event | Malformed]:
         """Wait up to ``timeout_s`` for events, then parse and return about ``most`` of them at most."""
         with self._ready:
-            if not self._waiting and not self._stopping.is_set():
+            if not self._waiting and not self._inserted and not self._stopping.is_set():
                 self._ready.wait(timeout_s)
             taken: list[Delivery] = []
             room = most
@@ -117,6 +119,19 @@ class Stream:
         events: list[Event | Malformed] = []
         for delivery in taken:
             events += parse_events(delivery.body, delivery.content_type, delivery.content_encoding)
+        return events
+
+    def insert(self, events: Sequence[Event | Malformed]) -> None:
+        """Queue events that came another way: those of a replay, and what workers say when asked. Thread: any."""
+        with self._ready:
+            self._inserted.extend(events)
+            self._ready.notify_all()
+
+    def take_inserted(self) -> list[Event | Malformed]:
+        """What was inserted since the last call."""
+        with self._ready:
+            events = list(self._inserted)
+            self._inserted.clear()
         return events
 
     def take_dropped(self) -> int:
@@ -221,6 +236,8 @@ def connector(
         connection = open_connection()
         try:
             connection.connect()
+            if not connection.broker.features.topics:
+                raise BrokerUnavailable(f"broker {connection.sanitised_url}: {NO_EVENTS}")
             queue = event_queue(
                 str(uuid.uuid4()),
                 exchange=event_exchange(exchange, driver=connection.driver),

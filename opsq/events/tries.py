@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +21,19 @@ from opsq.events.evidence import (
     retries,
 )
 from opsq.events.fields import ATTEMPT_STEP, FIELD_NAMES, FIELDS
-from opsq.events.life import ETA, NAME, QUEUE, ROOT, RUNTIME, Attempt, anomalies_of, attempts_of, segments_of, times_of
+from opsq.events.life import (
+    ETA,
+    NAME,
+    QUEUE,
+    ROOT,
+    RUNTIME,
+    Attempt,
+    Times,
+    anomalies_of,
+    attempts_of,
+    segments_of,
+    times_of,
+)
 from opsq.events.records import Segments, TaskDetail, TaskItem, Try
 from opsq.wire import states
 
@@ -38,16 +51,34 @@ _NAMED: Final = frozenset(
 )
 
 
-def tries(evidence: Evidence) -> tuple[Try, ...]:
-    """Every attempt with its times, segments and how it ended, first to last."""
-    return tuple(_try(attempt) for attempt in attempts_of(evidence, registers(evidence)))
+#: A time of a node's clock, by ours: ``Skews.corrected``.
+Corrected = Callable[[str, float], float]
 
 
-def _try(attempt: Attempt) -> Try:
+def as_told(node: str, at: float) -> float:
+    """Believe every clock."""
+    return at
+
+
+def tries(evidence: Evidence, corrected: Corrected = as_told) -> tuple[Try, ...]:
+    """Every attempt with its times by our clock, segments and how it ended, first to last."""
+    return tuple(_try(attempt, corrected) for attempt in attempts_of(evidence, registers(evidence)))
+
+
+def _by_our_clock(times: Times, worker: str | None, client: str | None, corrected: Corrected) -> Times:
+    """Times of two machines on one clock. A client that nobody heard is taken to be as wrong as the worker."""
+    nodes = (client or worker, *([worker] * 5))
+    return Times(
+        *(at if at is None or node is None else corrected(node, at) for node, at in zip(nodes, times, strict=True))
+    )
+
+
+def _try(attempt: Attempt, corrected: Corrected) -> Try:
     times = times_of(attempt)
     value = attempt.value
     spoken = [mark for mark in attempt.marks if mark[0] != SENT]
     latest = attempt.last or (max(spoken, key=moment) if spoken else None)
+    times = _by_our_clock(times, latest[3] if latest else None, attempt.sent[3] if attempt.sent else None, corrected)
     details: dict[str, Any] = {}
     for mark in attempt.marks:
         details.update(_named({code: content for code, content in mark[5].items() if code not in _NAMED}))
@@ -84,12 +115,12 @@ def _try_state(latest: Mark | None) -> str:
     return OPEN_STATES[latest[0]]
 
 
-def item(key: int, id: str, evidence: Evidence) -> TaskItem:
+def item(key: int, id: str, evidence: Evidence, corrected: Corrected = as_told) -> TaskItem:
     """The row of the task list."""
     name, decider = decisive(evidence)
     known = registers(evidence)
     attempts = attempts_of(evidence, known)
-    lived = tuple(_try(attempt) for attempt in attempts) or (Try(number=1, state=name),)
+    lived = tuple(_try(attempt, corrected) for attempt in attempts) or (Try(number=1, state=name),)
     shown = next((one for one in reversed(lived) if one.state == name), lived[-1])
     return TaskItem(
         key=key,
@@ -118,11 +149,16 @@ def item(key: int, id: str, evidence: Evidence) -> TaskItem:
 
 
 def detail(
-    shown: TaskItem, evidence: Evidence, *, parent: TaskItem | None, children: tuple[TaskItem, ...]
+    shown: TaskItem,
+    evidence: Evidence,
+    *,
+    parent: TaskItem | None,
+    children: tuple[TaskItem, ...],
+    corrected: Corrected = as_told,
 ) -> TaskDetail:
     """The page of one task. shown: its row, from ``item``."""
     known = registers(evidence)
-    lived = tries(evidence)
+    lived = tries(evidence, corrected)
     sent = [mark for mark in evidence.marks if mark[0] == SENT]
     if parent is None and shown.parent_id and shown.parent_id != shown.id:
         shown = msgspec.structs.replace(shown, anomalies=(*shown.anomalies, "unknown parent"))

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeGuard
 
 import msgspec
 
+from opsq.events.catch_up import INSPECTED
 from opsq.events.records import WorkerItem
 from opsq.wire.event import Event
 
@@ -19,10 +20,17 @@ ONLINE, LATE, LOST, OFFLINE = "online", "late", "lost", "offline"
 DEFAULT_FREQ_S: Final = 2.0
 #: Heartbeats that may be missing before a worker is late, and before it is given up.
 LATE_BEATS: Final = 3.0
-LOST_BEATS: Final = 15.0
-#: An idle or busy machine hiccups; shorter silences are never called late or lost.
+LOST_BEATS: Final = 5.0
+#: An idle or busy machine hiccups; shorter silences are never called late.
 LATE_S: Final = 6.0
-LOST_S: Final = 30.0
+#: A shorter silence is never called lost: ``monitor_worker_offline_after``.
+LOST_S: Final = 60.0
+#: Entries of a worker's history that are kept.
+HISTORY: Final = 50
+STARTED, RESTARTED, STOPPED, SILENT = "started", "restarted", "stopped", "silent"
+#: A remote command it carried out.
+COMMAND: Final = "command"
+_LONGEST_COMMAND: Final = 500
 _SKEW_WINDOW_S: Final = 60.0
 _KNOWN: Final = frozenset(
     {
@@ -34,7 +42,12 @@ _MAX_DETAILS_BYTES: Final = 16_384
 
 
 class WorkerRecord(msgspec.Struct, array_like=True):
-    """What is kept of one worker. said: its last facts; (said_at, clock) orders them by its own clock."""
+    """What is kept of one worker. said: its last facts; (said_at, clock) orders them by its own clock.
+
+    lost_after_s: silence after which it is given up. history: (at by our clock, what, detail), oldest first:
+    "started", "restarted" and "stopped" with the incarnation, "silent" with the seconds nothing was heard of it,
+    "command" (at by its clock) with the remote command it carried out, its arguments and the answer.
+    """
 
     name: str
     first_seen_at: float
@@ -48,6 +61,8 @@ class WorkerRecord(msgspec.Struct, array_like=True):
     said: dict[str, Any] = {}
     skew_s: float | None = None
     skew_since: float = 0.0
+    lost_after_s: float = LOST_S
+    history: list[tuple[float, str, str]] = []
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -56,14 +71,17 @@ _ENCODER = msgspec.msgpack.Encoder()
 def restore_workers(workers: Workers, stored: Mapping[str, bytes]) -> None:
     """Put stored records back."""
     for name, data in stored.items():
-        workers.records[name] = msgspec.msgpack.decode(data, type=WorkerRecord)
+        record = msgspec.msgpack.decode(data, type=WorkerRecord)
+        record.lost_after_s = workers.offline_after_s
+        workers.records[name] = record
 
 
 class Workers:
     """All workers of a cluster. Thread: the writer's; ``items`` may be called from any."""
 
-    def __init__(self, *, max_workers: int = 5_000) -> None:
+    def __init__(self, *, max_workers: int = 5_000, offline_after_s: float = LOST_S) -> None:
         self._max = max_workers
+        self.offline_after_s = offline_after_s
         self.records: dict[str, WorkerRecord] = {}
         self.changed: set[str] = set()
         self.removed: set[str] = set()
@@ -76,7 +94,9 @@ class Workers:
             if not announces:
                 return
             self._bound(name)
-            record = self.records[name] = WorkerRecord(name, now, now)
+            record = self.records[name] = WorkerRecord(name, now, now, lost_after_s=self.offline_after_s)
+        elif not record.offline and liveness(record, now) == LOST:
+            _note(record, now, SILENT, f"{now - record.last_seen_at:.0f}")
         record.last_seen_at = max(record.last_seen_at, now)
         if record.offline and at > record.said_at and not announces:
             record.offline = False
@@ -89,8 +109,13 @@ class Workers:
     def said(self, event: Event, now: float) -> None:
         """A ``worker-*`` event: take over what it says when it is the latest."""
         name = event.hostname
+        if event.kind == INSPECTED and name not in self.records:
+            return  # it left meanwhile
         self.heard(name, event.timestamp, now, announces=True)
         record = self.records[name]
+        if event.kind == INSPECTED:
+            record.said = {**record.said, **event.fields}
+            return
         order = (event.timestamp, event.clock or 0)
         if order < (record.said_at, record.clock):
             return
@@ -100,15 +125,31 @@ class Workers:
         if _is_number(freq) and freq > 0 and "processed" in fields:
             record.freq_s = float(freq)
         record.said_at, record.clock = order
-        record.offline = event.kind == "worker-offline"
-        if event.emitter:
-            record.incarnation = event.emitter
-        elif event.pid != record.pid or event.kind == "worker-online":
-            record.incarnation = f"{event.pid}@{event.timestamp:.3f}"
+        self._note_life(record, event, now)
         record.pid = event.pid
         facts = {key: value for key, value in fields.items() if value is not None}
+        if event.kind == "worker-command":
+            told = [_text(facts.pop(name, "")) for name in ("command", "arguments", "answer")]
+            entry = (event.timestamp, COMMAND, " ".join(told)[:_LONGEST_COMMAND])
+            if entry not in record.history:
+                _note(record, *entry)
         if _size(facts) <= _MAX_DETAILS_BYTES:
-            record.said = {**record.said, **facts} if event.kind == "worker-heartbeat" else facts
+            whole = event.kind in ("worker-online", "worker-offline")
+            record.said = facts if whole else {**record.said, **facts}
+
+    def _note_life(self, record: WorkerRecord, event: Event, now: float) -> None:
+        """Tell another start of the same name from the one before, and starts from stops."""
+        was_offline, known = record.offline, record.incarnation
+        if event.emitter:
+            record.incarnation = event.emitter
+        elif event.pid != record.pid or known is None or (event.kind == "worker-online" and _restarted(record, event)):
+            record.incarnation = f"{event.pid}@{event.timestamp:.3f}"
+        record.offline = event.kind == "worker-offline"
+        if record.offline:
+            if not was_offline:
+                _note(record, now, STOPPED, record.incarnation or "")
+        elif known is None or record.incarnation != known:
+            _note(record, now, STARTED if known is None else RESTARTED, record.incarnation or "")
 
     def _bound(self, name: str) -> None:
         if len(self.records) >= self._max:
@@ -147,14 +188,25 @@ class Workers:
         return list(self.records.copy().values())
 
 
+def _restarted(record: WorkerRecord, event: Event) -> bool:
+    """Is ``worker-online`` of the same process id another start? Celery also says it when events are switched on."""
+    done, counted = _count(record.said, "processed"), _count(event.fields, "processed")
+    return record.offline or (done is not None and counted is not None and counted < done)
+
+
+def _note(record: WorkerRecord, at: float, what: str, detail: str) -> None:
+    # Replaced whole, so that a reader in another thread never sees it change.
+    record.history = [*record.history, (at, what, detail)][-HISTORY:]
+
+
 def liveness(record: WorkerRecord, now: float) -> str:
-    """Judge a worker by how long it has been silent."""
+    """Judge a worker by how long it has been silent, measured against the beats it announced."""
     if record.offline:
         return OFFLINE
     silent_s = now - record.last_seen_at
-    if silent_s <= max(LATE_S, record.freq_s * LATE_BEATS):
+    if silent_s <= min(max(LATE_S, record.freq_s * LATE_BEATS), record.lost_after_s):
         return ONLINE
-    return LATE if silent_s <= max(LOST_S, record.freq_s * LOST_BEATS) else LOST
+    return LATE if silent_s < max(record.lost_after_s, record.freq_s * LOST_BEATS) else LOST
 
 
 def worker_item(
@@ -193,6 +245,11 @@ def worker_item(
         failed=failed,
         details={key: value for key, value in said.items() if key not in _KNOWN},
     )
+
+
+def _text(value: object) -> str:
+    """Of text that may be stored, the text."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else repr(value)
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

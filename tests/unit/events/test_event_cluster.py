@@ -156,8 +156,11 @@ def test_a_heartbeat_on_request_does_not_change_the_rate_and_a_restart_is_a_new_
     record = cluster.workers.records["opsq@one"]
     first = record.incarnation
     assert record.freq_s == 1.0
-    cluster.apply([beat(T0 + 2, "worker-online")], T0 + 2)
+    cluster.apply([beat(T0 + 1.5, "worker-online")], T0 + 1.5)
+    assert record.incarnation == first, "Celery says it is online when its events are switched on, too"
+    cluster.apply([beat(T0 + 2, "worker-online", processed=0)], T0 + 2)
     assert record.incarnation != first
+    assert [what for _, what, _ in record.history] == ["started", "restarted"]
     cluster.workers.forget_silent(T0 + 100)
     assert cluster.take().workers == {"opsq@one": None}
 

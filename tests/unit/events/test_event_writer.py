@@ -27,6 +27,9 @@ class Events:
         self.asked.set()
         return self.batches.pop(0) if self.batches else []
 
+    def take_inserted(self) -> list[Event | Malformed]:
+        return []
+
     def take_dropped(self) -> int:
         count, self.dropped = self.dropped, 0
         return count

@@ -1,0 +1,83 @@
+"""Joining what this monitor knows with what another one stored: pure, with the fold's own functions.
+
+Sums change by what a stored row grows; levels and greatest values are joined by taking the greater.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from opsq.events import evidence as ev
+from opsq.events.life import summarise
+from opsq.events.rollup import LAG, Delta, Rollup, Slice, SliceKey, decode_slice, encode_slice
+from opsq.events.rows import Cell, TaskRow
+from opsq.events.store import add_cells
+
+
+class Merged(NamedTuple):
+    """What a transaction has to write: rows that grew, and the differences they make."""
+
+    rows: list[TaskRow]
+    cells: dict[Cell, int]
+    slices: dict[SliceKey, Slice]
+
+
+def merge_rows(rows: Iterable[TaskRow], known: Mapping[str, TaskRow], now: float) -> Merged:
+    """Join rows with the stored ones. known: by id, as far as they exist. now: epoch seconds."""
+    grown: list[TaskRow] = []
+    cells: dict[Cell, int] = {}
+    delta = Delta()
+    for row in rows:
+        stored = known.get(row.id)
+        if stored is not None and stored.evidence == row.evidence:
+            continue
+        mine = ev.decode(row.evidence)
+        if stored is None:
+            before, after, kept = None, summarise(mine), row
+        else:
+            theirs = ev.decode(stored.evidence)
+            joined = ev.merge(theirs, mine)
+            data = ev.encode(joined)
+            if data == stored.evidence:
+                continue
+            before, after = summarise(theirs), summarise(joined)
+            kept = TaskRow(stored.key, row.id, after.state, after.type, after.queue, after.worker, after.root, data)
+            add_cells(cells, {stored.cell: -1})
+        add_cells(cells, {kept.cell: 1})
+        delta.change(before, after)
+        grown.append(kept)
+    return Merged(grown, cells, _spread(delta, now))
+
+
+def _spread(delta: Delta, now: float) -> dict[SliceKey, Slice]:
+    """The differences in every tier: a roll-up over an empty store holds nothing else."""
+    rollup = Rollup(lambda keys: {}, max_slices=1 << 30)
+    rollup.apply(delta, now)
+    return {key: decode_slice(data) for key, data in rollup.take().items()}
+
+
+def merged_slices(
+    stored: Mapping[SliceKey, bytes], grown: Mapping[SliceKey, Slice], mine: Mapping[SliceKey, bytes]
+) -> dict[SliceKey, bytes]:
+    """Slices to store. stored: as they are. grown: differences. mine: this monitor's own, for levels and lag."""
+    found: dict[SliceKey, bytes] = {}
+    for key in {*grown, *mine}:
+        data = decode_slice(stored[key]) if key in stored else Slice()
+        if key in mine:
+            _levels(data, decode_slice(mine[key]))
+        if key in grown:
+            data.add(grown[key])
+        written = encode_slice(data)
+        if stored.get(key) != written:
+            found[key] = written
+    return found
+
+
+def _levels(data: Slice, own: Slice) -> None:
+    only = Slice(ready_max=own.ready_max, oldest_max_s=own.oldest_max_s, running_max=own.running_max)
+    data.add(only)
+    lag = own.sketches.get(LAG)
+    # Lag belongs to one monitor; of two the one that heard more is shown.
+    if lag and sum(lag.values()) > sum(data.sketches.get(LAG, {}).values()):
+        data.sketches[LAG] = lag

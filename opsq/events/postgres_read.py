@@ -1,0 +1,286 @@
+"""Reading the PostgreSQL history: a few connections that threads borrow; searches through the search index."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+
+from opsq.errors import StoreUnavailable
+from opsq.events import finder, inverted
+from opsq.events.grammar import Node
+from opsq.events.postgres_schema import plain, refuse_newer, version_of
+from opsq.events.rows import DIMENSIONS, MOST_COUNTED, Count, Found, TaskRow
+from opsq.events.search_plan import SegmentInfo
+from opsq.events.store import Where
+from opsq.masking import mask_url
+
+COLUMNS: Final = "key, id, state, type, queue, worker, root, evidence"
+CONNECT_S: Final = 5
+MOST_CONNECTIONS: Final = 8
+_BORROW_S: Final = 10.0
+_PREFIX_END: Final = "\U0010ffff"
+Db = psycopg.Connection[Any]
+
+
+def connect(url: str) -> Db:
+    """A connection in the schema of history, every statement its own transaction. Raises StoreUnavailable."""
+    try:
+        db = psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True, application_name="opsq history")
+        db.execute("SET search_path = opsq, public")
+        # A generic plan for a list of keys would forget that the list is short.
+        db.execute("SET jit = off")
+    except psycopg.Error as error:
+        raise StoreUnavailable(f"history in {mask_url(url)} cannot be reached: {str(error).strip()}") from error
+    return db
+
+
+class Names:
+    """Names and their numbers, as far as the tables have them. Thread: any."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.names: dict[int, str] = {}
+
+    def refresh(self, db: Db) -> None:
+        """Read the names that came since the last time."""
+        last = max(self.names.copy(), default=0)
+        for id, name in db.execute("SELECT id, name FROM names WHERE id > %s", (last,)).fetchall():
+            self.numbers[name], self.names[id] = id, name
+
+    def row(self, record: Sequence[Any]) -> TaskRow:
+        """A stored row."""
+        key, id, state, type, queue, worker, root, evidence = record
+        name = self.names
+        return TaskRow(key, id, name[state], name.get(type), name.get(queue), name.get(worker), root, evidence)
+
+
+class PostgresShelf:
+    """One consistent look at the tables, inside a transaction. Thread: one."""
+
+    def __init__(self, db: Db, names: Names) -> None:
+        self.db = db
+        self._names = names
+        self._cells: list[list[str]] | None = None
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self.db.execute(sql, values, binary=True).fetchall()
+
+    def names(self, dimension: str) -> Mapping[str | None, int | None]:
+        """Every name of a dimension with its number; taken from the counts, which are few."""
+        if self._cells is None:
+            self._cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n <> 0")]
+        numbers = self._names.numbers
+        found: dict[str | None, int | None] = {}
+        for cell in self._cells:
+            name = cell[DIMENSIONS.index(dimension)] or None
+            found[name] = numbers.get(name) if name is not None else None
+        return found
+
+    def floor(self) -> int:
+        """The key of the oldest row."""
+        return int(self._all("SELECT coalesce(min(key), 0) FROM tasks")[0][0])
+
+    def segments(self) -> list[SegmentInfo]:
+        """All of them."""
+        return [SegmentInfo(*found) for found in self._all("SELECT id, docs, low, high, dead FROM segments")]
+
+    def fresh(self, low: int, high: int, limit: int) -> list[tuple[int, bool]]:
+        """The newest fresh row keys."""
+        sql = "SELECT key, again FROM fresh WHERE key >= %s AND key < %s ORDER BY key DESC LIMIT %s"
+        return [(key, again) for key, again in self._all(sql, (low, high, limit))]
+
+    def keys(self, segment: int) -> array[int]:
+        """Row keys of a segment by position."""
+        found = array("Q")
+        for (data,) in self._all("SELECT keys FROM segments WHERE id = %s", (segment,)):
+            found.frombytes(data)
+        return found
+
+    def postings(self, segments: Sequence[int], terms: Sequence[int]) -> Mapping[tuple[int, int], bytes]:
+        """Positions by segment and term: each block that is needed is read once, all in one round trip."""
+        sql = (
+            "SELECT segment, first, data FROM blocks JOIN (SELECT DISTINCT s AS segment, "
+            "(SELECT max(first) FROM blocks WHERE segment = s AND first <= t) AS first "
+            "FROM unnest(%s::bigint[]) s, unnest(%s::bigint[]) t) wanted USING (segment, first)"
+        )
+        held: dict[int, list[tuple[int, bytes]]] = {}
+        for segment, first, data in self._all(sql, (list(segments), list(terms))):
+            held.setdefault(segment, []).append((first, data))
+        found: dict[tuple[int, int], bytes] = {}
+        for segment, blocks in held.items():
+            blocks.sort()
+            firsts = [first for first, _ in blocks]
+            read = [inverted.read_block(data) for _, data in blocks]
+            for term in terms:
+                place = bisect_right(firsts, term) - 1
+                data = inverted.in_block(read[place], term) if place >= 0 else None
+                if data is not None:
+                    found[segment, term] = data
+        return found
+
+    def rows(self, keys: Sequence[int]) -> list[TaskRow]:
+        """Rows by key, newest first."""
+        sql = f"SELECT {COLUMNS} FROM tasks WHERE key = ANY(%s::bigint[]) ORDER BY key DESC"
+        return [self._names.row(record) for record in self._all(sql, (list(keys),))]
+
+    def newest(self, low: int, high: int, limit: int) -> list[int]:
+        """The greatest row keys of a range."""
+        sql = "SELECT key FROM tasks WHERE key >= %s AND key < %s ORDER BY key DESC LIMIT %s"
+        return [key for (key,) in self._all(sql, (low, high, limit))]
+
+    def begins(self, prefix: str, limit: int) -> list[int]:
+        """Keys of rows whose id begins so."""
+        sql = "SELECT key FROM tasks WHERE id >= %s AND id < %s LIMIT %s"
+        return [key for (key,) in self._all(sql, (plain(prefix), plain(prefix) + _PREFIX_END, limit))]
+
+    def workflow(self, root: str, limit: int) -> list[int]:
+        """Keys of rows whose first task is this one, itself too."""
+        sql = "SELECT key FROM tasks WHERE root = %s UNION SELECT key FROM tasks WHERE id = %s LIMIT %s"
+        return [key for (key,) in self._all(sql, (plain(root), plain(root), limit))]
+
+
+class Reader:
+    """The reading half of ``PostgresStore``, and all of what ``opsq tasks`` needs. Thread: any."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.names = Names()
+        self._free: list[Db] = []
+        self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._closed = False
+        self._checked = False
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[Db]:
+        if self._closed:
+            raise StoreUnavailable("this history is closed")
+        if not self._turns.acquire(timeout=_BORROW_S):
+            raise StoreUnavailable(f"all {MOST_CONNECTIONS} connections to history have been busy for {_BORROW_S:g} s")
+        db: Db | None = None
+        try:
+            with self._lock:
+                db = self._free.pop() if self._free else None
+            db = db or connect(self._url)
+            if not self._checked:
+                refuse_newer(version_of(db), mask_url(self._url))
+                self._checked = True
+            yield db
+        except psycopg.Error as error:
+            # The next one borrows a new connection: this one may be dead.
+            self._let_go(db)
+            db = None
+            raise StoreUnavailable(f"history in {mask_url(self._url)} failed: {str(error).strip()}") from error
+        finally:
+            self._give_back(db)
+            self._turns.release()
+
+    @contextmanager
+    def writing(self) -> Iterator[Db]:
+        """A connection for one small write from any thread. Raises StoreUnavailable."""
+        with self._borrowed() as db:
+            yield db
+
+    def _give_back(self, db: Db | None) -> None:
+        if db is not None:
+            with self._lock:
+                if not self._closed and not db.closed:
+                    self._free.append(db)
+                    return
+            self._let_go(db)
+
+    def _let_go(self, db: Db | None) -> None:
+        if db is not None:
+            db.close()
+
+    @contextmanager
+    def shelf(self) -> Iterator[PostgresShelf]:
+        """One consistent look at the tables for the block. Raises StoreUnavailable."""
+        with self._borrowed() as db, db.transaction():
+            db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            self.names.refresh(db)
+            yield PostgresShelf(db, self.names)
+
+    def task(self, id: str) -> TaskRow | None:
+        """One row."""
+        found = self._rows("WHERE id = %s", (plain(id),))
+        return found[0] if found else None
+
+    def _rows(self, where: str, values: Sequence[Any]) -> list[TaskRow]:
+        with self._borrowed() as db:
+            records = db.execute(f"SELECT {COLUMNS} FROM tasks {where}", values, binary=True).fetchall()
+            self.names.refresh(db)
+        return [self.names.row(record) for record in records]
+
+    def tasks(self, where: Where, limit: int) -> list[TaskRow]:
+        """The newest ``limit`` rows that fit, newest first."""
+        with self.shelf() as shelf:
+            found = finder.find(shelf, where.node, 0.0, before=where.before, limit=limit, since=where.since or 0)
+        return found.rows
+
+    def find(self, root: Node, now: float, *, before: int | None = None, limit: int = 50) -> Found:
+        """The newest ``limit`` rows that fit a search, newest first."""
+        with self.shelf() as shelf:
+            return finder.find(shelf, root, now, before=before, limit=limit)
+
+    def count(
+        self, root: Node, now: float, *, most: int = MOST_COUNTED, enough: Callable[[], bool] = lambda: False
+    ) -> Count:
+        """How many rows fit, counted up to ``most`` or until ``enough()``."""
+        with self.shelf() as shelf:
+            return finder.count(shelf, root, now, most=most, enough=enough)
+
+    def relatives(self, root: str, limit: int) -> list[TaskRow]:
+        """The newest rows of a workflow but its root, newest first."""
+        return self._rows("WHERE root = %s ORDER BY key DESC LIMIT %s", (plain(root), limit))
+
+    def slices(
+        self, width_s: int, since: int, until: int, *, series: str | None = None, prefix: str = ""
+    ) -> list[tuple[int, str, bytes]]:
+        """(start, series, slice) of a time range, oldest first."""
+        low, high = (prefix, prefix + _PREFIX_END) if series is None else (series, series + "\x01")
+        sql = (
+            "SELECT start, series, data FROM slices WHERE width = %s AND start >= %s AND start < %s "
+            "AND series >= %s AND series < %s ORDER BY start, series"
+        )
+        values = (width_s, since, until, plain(low), plain(high))
+        with self._borrowed() as db:
+            found = db.execute(sql, values, binary=True).fetchall()
+        return [one for one in found if series is None or one[1] == plain(series)]
+
+    def audit(self, before: int | None = None, limit: int = 100) -> list[tuple[int, float, bytes]]:
+        """The newest records of what people did: (id, epoch seconds, record), newest first."""
+        sql = "SELECT id, at, record FROM audit WHERE id < %s ORDER BY id DESC LIMIT %s"
+        with self._borrowed() as db:
+            return db.execute(sql, ((1 << 62) if before is None else before, limit)).fetchall()
+
+    def waiting_for_index(self) -> int:
+        """How many rows no segment of the search index knows yet."""
+        with self._borrowed() as db:
+            return int((db.execute("SELECT count(*) FROM fresh").fetchone() or (0,))[0])
+
+    def size_bytes(self) -> int:
+        """The room history takes, estimated: rows by what the newest thousand take, with their share of indexes.
+
+        The size of the tables would not fall when rows are removed, so it cannot say when enough was removed.
+        """
+        sql = (
+            "SELECT greatest((SELECT sum(n) FROM cells), (SELECT count(*) FROM (SELECT 1 FROM tasks LIMIT 1000) few)) "
+            "* (coalesce((SELECT avg(octet_length(evidence)) FROM "
+            "(SELECT evidence FROM tasks ORDER BY key DESC LIMIT 1000) newest), 0) + 320)"
+        )
+        with self._borrowed() as db:
+            return int((db.execute(sql).fetchone() or (0,))[0])
+
+    def close(self) -> None:
+        """Close every connection; may be called twice."""
+        with self._lock:
+            self._closed = True
+            while self._free:
+                self._free.pop().close()

@@ -1,0 +1,103 @@
+"""How much waits in each queue, asked of the broker, and what follows: how fast it drains and when it is empty."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from opsq.broker.connection import BrokerConnection, open_connection
+from opsq.broker.depth import depth
+from opsq.clock import Clock, SystemClock
+from opsq.errors import BrokerUnavailable
+from opsq.events.cluster import Cluster
+from opsq.events.life import OUTCOMES
+from opsq.events.records import DepthSample
+from opsq.events.rollup import ARRIVED, Slice
+from opsq.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DEPTH_EVERY_S: Final = 1.0
+DEPTH_RETRY_S: Final = 5.0
+_SUCCEEDED, _FAILED = OUTCOMES.index("succeeded"), OUTCOMES.index("failed")
+
+
+def rates(recent: dict[int, Slice], now: float, window_s: int) -> tuple[float, float]:
+    """(arrivals, tasks ended for good) a second over the last whole ``window_s`` seconds."""
+    last = [data.counts for second, data in recent.items() if int(now) - window_s <= second < int(now)]
+    arrived = sum(counts[ARRIVED] for counts in last)
+    done = sum(counts[_SUCCEEDED] + counts[_FAILED] for counts in last)
+    return max(0, arrived) / window_s, max(0, done) / window_s
+
+
+def drain_s(ready: int | None, arrived_per_s: float, done_per_s: float) -> float | None:
+    """When a queue is empty at these rates, in seconds; ``None`` when it grows, stands or is not known."""
+    if ready is None:
+        return None
+    if ready == 0:
+        return 0.0
+    return ready / (done_per_s - arrived_per_s) if done_per_s > arrived_per_s else None
+
+
+class DepthSampler:
+    """Asks the broker for queue depths once a second. Thread: its own; ``start`` and ``stop`` from any.
+
+    observe: takes each sample; called in this thread.
+    """
+
+    def __init__(
+        self, settings: Settings, cluster: Cluster, observe: Callable[[DepthSample], None], clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._observe = observe
+        self._clock = clock or SystemClock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread; a second call does nothing."""
+        if self._thread is None and not self._stopping.is_set():
+            self._thread = threading.Thread(target=self._main, name="opsq-depth", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop the thread; false when it still runs after ``timeout_s``."""
+        self._stopping.set()
+        if self._thread is None:
+            return True
+        self._thread.join(max(0.0, timeout_s))
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._watch()
+            except BrokerUnavailable as error:
+                log.info("queue depths are unknown until the broker answers", extra={"reason": str(error)})
+            except Exception:  # boundary: without depths the monitor still shows everything events tell
+                log.exception("queue depths could not be read")
+            self._stopping.wait(DEPTH_RETRY_S)
+
+    def _watch(self) -> None:
+        connection = open_connection(self._settings, purpose="read")
+        try:
+            connection.connect()
+            while not self._stopping.is_set():
+                self._sample(connection)
+                self._stopping.wait(DEPTH_EVERY_S)
+        finally:
+            connection.close()
+
+    def _sample(self, connection: BrokerConnection) -> None:
+        found = depth(connection, sorted(self._names()))
+        at = self._clock.now()
+        for name, one in found.items():
+            self._observe(DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers))
+
+    def _names(self) -> set[str]:
+        told = (record.said.get("queues") for record in self._cluster.workers.copy())
+        names = {str(name) for queues in told if isinstance(queues, list) for name in queues}
+        return names | self._cluster.queues.copy() | {self._settings.task_default_queue}
