@@ -43,8 +43,8 @@ interop: install ## Real Celery and opsq, both ways
 	@INTEROP=full $(BIN)/python -m pytest -q tests/interop
 
 chaos: install ## Kill things for several minutes and count what is lost
-	@scripts/install-servers
-	@CHAOS=full $(BIN)/python -m pytest -q tests/chaos
+	@scripts/install-servers all
+	@CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/contract/test_broker_contract_elsewhere.py
 
 bench: install ## Every benchmark once, at its usual size
 	@$(BIN)/python -m benchmarks all

@@ -7,30 +7,31 @@ nothing: the pages come up and say so, and the stream keeps trying.
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from opsq import __version__, logs
 from opsq.bootsteps import Bootstep, Graph, Provided
-from opsq.broker.connection import BrokerConnection, open_connection
-from opsq.broker.depth import depth
-from opsq.clock import Clock, SystemClock
-from opsq.errors import BrokerUnavailable, ConfigError, ExitCode, StartError, StopTimeout
+from opsq.broker.connection import open_connection
+from opsq.errors import ConfigError, ExitCode, StartError, StopTimeout
 from opsq.events.cluster import Cluster, Limits
 from opsq.events.feed import Feed
 from opsq.events.query import Query
-from opsq.events.records import DepthSample
+from opsq.events.queues import DepthSampler
+from opsq.events.steer import Steering
 from opsq.events.store import Retention, Store
 from opsq.events.stores import open_store
 from opsq.events.stream import Stream, connector
 from opsq.events.writer import Writer
 from opsq.masking import mask_url
 from opsq.settings import Settings
+from opsq.web.access.assemble import access
 from opsq.web.deps import Deps
 from opsq.web.security import LOOPBACK_NAMES
 from opsq.web.server import Address, WebServer
@@ -40,8 +41,6 @@ from opsq.web.view_shell import Place
 log = logging.getLogger("opsq.monitor")
 
 STOP_TIMEOUT_S: Final = 3.0
-DEPTH_EVERY_S: Final = 1.0
-DEPTH_RETRY_S: Final = 5.0
 _DAY_S: Final = 86_400.0
 
 
@@ -108,7 +107,11 @@ class ClusterStep(Bootstep[Cluster]):
 
     def start(self, up: Provided) -> Cluster:
         """Restore it."""
-        return Cluster(up[History].store, Limits(live_bytes=up[Settings].monitor_live_tasks_bytes))
+        settings = up[Settings]
+        limits = Limits(
+            live_bytes=settings.monitor_live_tasks_bytes, offline_after_s=settings.monitor_worker_offline_after
+        )
+        return Cluster(up[History].store, limits)
 
 
 class IntakeStep(Bootstep[None]):
@@ -142,7 +145,7 @@ class DepthStep(Bootstep[None]):
 
     def start(self, up: Provided) -> None:
         """Start the sampling thread."""
-        self._sampler = DepthSampler(up[Settings], up[Cluster], up[Writer])
+        self._sampler = DepthSampler(up[Settings], up[Cluster], up[Writer].observe_depth)
         self._sampler.start()
 
     def stop(self, deadline: float) -> None:
@@ -151,11 +154,33 @@ class DepthStep(Bootstep[None]):
             raise StopTimeout("the depth sampler still waits for the broker")
 
 
+class SteeringStep(Bootstep[Steering]):
+    """Attaches to the fleet and asks for what was missed."""
+
+    name: ClassVar[str] = "steering"
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings, History, Cluster, Stream, Writer)
+    provides: ClassVar[type[Any] | None] = Steering
+
+    def __init__(self) -> None:
+        self._steering: Steering | None = None
+
+    def start(self, up: Provided) -> Steering:
+        """Start asking."""
+        self._steering = Steering(up[Settings], up[Stream], up[Cluster], up[History].store)
+        self._steering.start()
+        return self._steering
+
+    def stop(self, deadline: float) -> None:
+        """Ask no more."""
+        if self._steering is not None and not self._steering.stop(left(deadline)):
+            raise StopTimeout("an answer of a worker is still waited for")
+
+
 class PagesStep(Bootstep[WebServer]):
     """Serves pages, API and metrics."""
 
     name: ClassVar[str] = "pages"
-    requires: ClassVar[tuple[type[Any], ...]] = (Settings, History, Cluster, Feed, Stream, Writer)
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings, History, Cluster, Feed, Stream, Writer, Steering)
     provides: ClassVar[type[Any] | None] = WebServer
 
     def __init__(self) -> None:
@@ -165,16 +190,29 @@ class PagesStep(Bootstep[WebServer]):
         """Bind and serve. Raises ConfigError when the port is taken."""
         settings, writer = up[Settings], up[Writer]
         feed = up[Feed]
-        query = Query(up[History].store, up[Cluster], feed=feed, stream=up[Stream].status, writer=lambda: writer.status)
+        attacher = up[Steering].attacher
+        query = Query(
+            up[History].store,
+            up[Cluster],
+            feed=feed,
+            stream=up[Stream].status,
+            writer=lambda: writer.status,
+            attach=lambda: attacher.status,
+        )
         prefix = "/" + settings.web_url_prefix.strip("/") if settings.web_url_prefix.strip("/") else ""
+        door, gate = access(settings, prefix)
         deps = Deps(
             query=query,
             feed=feed,
             here=Place(env_name(settings), broker_name(settings), __version__),
+            door=door,
+            gate=gate,
             places=Places(prefix),
-            allowed_hosts=LOOPBACK_NAMES | {settings.web_host},
+            allowed_hosts=LOOPBACK_NAMES | {settings.web_host.lower(), *settings.web_allowed_hosts},
         )
-        self._server = WebServer(deps, Address(settings.web_host, settings.web_port, prefix))
+        self._server = WebServer(
+            deps, Address(settings.web_host, settings.web_port, prefix, settings.web_trusted_proxies)
+        )
         self._server.start()
         return self._server
 
@@ -184,63 +222,6 @@ class PagesStep(Bootstep[WebServer]):
             raise StopTimeout("a page is still being served")
 
 
-class DepthSampler:
-    """Asks the broker for queue depths once a second. Thread: its own; ``start`` and ``stop`` from any."""
-
-    def __init__(self, settings: Settings, cluster: Cluster, writer: Writer, clock: Clock | None = None) -> None:
-        self._settings = settings
-        self._cluster = cluster
-        self._writer = writer
-        self._clock = clock or SystemClock()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Start the thread; a second call does nothing."""
-        if self._thread is None and not self._stopping.is_set():
-            self._thread = threading.Thread(target=self._main, name="opsq-depth", daemon=True)
-            self._thread.start()
-
-    def stop(self, timeout_s: float) -> bool:
-        """Stop the thread; false when it still runs after ``timeout_s``."""
-        self._stopping.set()
-        if self._thread is None:
-            return True
-        self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
-
-    def _main(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._watch()
-            except BrokerUnavailable as error:
-                log.info("queue depths are unknown until the broker answers", extra={"reason": str(error)})
-            except Exception:  # boundary: without depths the monitor still shows everything events tell
-                log.exception("queue depths could not be read")
-            self._stopping.wait(DEPTH_RETRY_S)
-
-    def _watch(self) -> None:
-        connection = open_connection(self._settings, purpose="read")
-        try:
-            connection.connect()
-            while not self._stopping.is_set():
-                self._sample(connection)
-                self._stopping.wait(DEPTH_EVERY_S)
-        finally:
-            connection.close()
-
-    def _sample(self, connection: BrokerConnection) -> None:
-        found = depth(connection, sorted(self._names()))
-        at = self._clock.now()
-        for name, one in found.items():
-            self._writer.observe_depth(DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers))
-
-    def _names(self) -> set[str]:
-        told = (record.said.get("queues") for record in self._cluster.workers.copy())
-        names = {str(name) for queues in told if isinstance(queues, list) for name in queues}
-        return names | self._cluster.queues.copy() | {self._settings.task_default_queue}
-
-
 def left(deadline: float) -> float:
     """Seconds until a monotonic deadline."""
     return max(0.0, deadline - time.monotonic())
@@ -248,6 +229,8 @@ def left(deadline: float) -> float:
 
 def env_name(settings: Settings) -> str:
     """Say in a word where this is: ``local`` for the embedded broker, else the broker's host."""
+    if settings.monitor_cluster:
+        return settings.monitor_cluster
     if settings.embedded():
         return "local"
     return broker_name(settings).split("://", 1)[-1].rpartition("@")[2].split("/")[0] or "broker"
@@ -261,7 +244,7 @@ def broker_name(settings: Settings) -> str:
 
 def monitor_steps(*, web: bool) -> list[Bootstep[Any]]:
     """List the parts of a monitor."""
-    steps: list[Bootstep[Any]] = [HistoryStep(), ClusterStep(), FoldStep(), IntakeStep(), DepthStep()]
+    steps: list[Bootstep[Any]] = [HistoryStep(), ClusterStep(), FoldStep(), IntakeStep(), DepthStep(), SteeringStep()]
     return [*steps, PagesStep()] if web else steps
 
 
@@ -279,28 +262,57 @@ def build(settings: Settings, *, web: bool = True) -> Graph:
     return Graph(monitor_steps(web=web), given)
 
 
-def run_monitor(settings: Settings, *, web: bool = True, stop: threading.Event | None = None) -> int:
-    """Run a monitor until SIGTERM, SIGINT or ``stop``; returns the exit code. Raises ConfigError, StartError."""
-    logs.setup(logs.config_from(settings, worker="monitor"))
+def run_monitor(
+    clusters: Settings | Mapping[str, Settings], *, web: bool = True, stop: threading.Event | None = None
+) -> int:
+    """Watch each cluster until SIGTERM, SIGINT or ``stop``; returns the exit code.
+
+    clusters: the settings of the only cluster, or of each by its name.
+    Raises: ConfigError, StartError; nothing runs then.
+    """
+    if isinstance(clusters, Settings):
+        clusters = {"": clusters}
+    logs.setup(logs.config_from(next(iter(clusters.values())), worker="monitor"))
     stopping = stop or threading.Event()
-    graph = build(settings, web=web and settings.web_enabled)
     _on_signals((signal.SIGTERM, signal.SIGINT), stopping)
+    running: list[Graph] = []
     try:
-        graph.start(unwind_timeout_s=STOP_TIMEOUT_S)
+        for name, settings in clusters.items():
+            graph = build(settings, web=web and settings.web_enabled)
+            graph.start(unwind_timeout_s=STOP_TIMEOUT_S)
+            running.append(graph)
+            _say_where(name, graph)
+        _settle_memory()
+        stopping.wait()
     except StartError as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from error
         raise
+    finally:
+        stopped = [_stop(graph) for graph in reversed(running)]
+    return int(ExitCode.OK if all(stopped) else ExitCode.FAILURE)
+
+
+def _say_where(name: str, graph: Graph) -> None:
     server = graph.provided.get(WebServer)
     if server is not None:
-        log.info("the page is on %s", server.address.url)
-    stopping.wait()
+        log.info("the page%s is on %s", f" of {name}" if name else "", server.address.url)
+
+
+def _stop(graph: Graph) -> bool:
     try:
         graph.stop(STOP_TIMEOUT_S)
     except StopTimeout as error:
         log.warning("%s", error)
-        return int(ExitCode.FAILURE)
-    return int(ExitCode.OK)
+        return False
+    return True
+
+
+def _settle_memory() -> None:
+    """Look for garbage rarely: a burst makes millions of short-lived objects, and no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
 
 
 def _on_signals(numbers: Iterable[signal.Signals], stopping: threading.Event) -> None:

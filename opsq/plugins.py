@@ -37,13 +37,20 @@ GROUPS: Final[Mapping[str, str]] = {
 """Entry-point groups that are read; nothing else is loaded by name."""
 
 EXTRAS: Final[Mapping[str, str]] = {
+    "boto3": "sqs",
+    "botocore": "sqs",
     "brotli": "brotli",
     "cryptography": "auth",
     "eventlet": "eventlet",
     "gevent": "gevent",
     "msgpack": "msgpack",
+    "psycopg": "postgres",
+    "psycopg2": "postgres",
     "pydantic": "pydantic",
+    "pymongo": "mongodb",
+    "pymysql": "mysql",
     "redis": "redis",
+    "sqlalchemy": "sqlalchemy",
     "watchfiles": "autoreload",
     "yaml": "yaml",
     "zstandard": "zstd",

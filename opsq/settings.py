@@ -107,6 +107,7 @@ class Settings:
     task_ignore_result: bool = option(default=False, doc="Results are not stored unless a task says otherwise.")
     task_inherit_parent_priority: bool = option(default=False, doc="Calls made inside a task take the priority of the running message.")
     task_payload: str = option(default="full", choices=("full", "repr", "none"), doc="What events carry of the arguments: redacted JSON, a short text, or nothing.")
+    task_version: str | None = option(default=None, doc="Label of the code that runs tasks, such as a commit; events carry it, so that releases can be compared.")
     task_payload_max_bytes: int = option(default=16 * 1024, min=0, max=_MIB, unit="bytes", doc="Largest JSON arguments an event carries; longer ones are marked incomplete.")
     task_payload_redact: tuple[str, ...] = option(default=("password", "passwd", "secret", "token", "api_key", "authorization"), doc="Argument names whose values events never carry; matched inside the name, any case.")
     task_protocol: int = option(default=2, min=1, max=2, doc="Message protocol used to publish; both are read.")
@@ -127,6 +128,7 @@ class Settings:
     task_time_limit: float | None = option(default=None, min=0, unit="s", doc="After this long the process running the task is killed; none or 0 is no limit.")
     task_track_started: bool = option(default=False, doc="The state STARTED is stored when a run begins.")
     quarantine_after_deaths: int = option(default=3, min=0, max=1000, unit="deaths", doc="A message whose process died this often is set aside with its evidence; 0 never does.")
+    quarantine_max_messages: int = option(default=10_000, min=0, max=10_000_000, unit="messages", doc="Most messages kept in quarantine; one more is rejected, which is logged with all that is known of it and counted; 0 is no limit.")
     quarantine_queue: str = option(default="opsq.quarantine", doc="Queue that holds messages set aside.")
 
     # ---- results
@@ -162,7 +164,7 @@ class Settings:
     redis_retry_on_timeout: bool = option(default=False, doc="A read that timed out is tried once more.")
     redis_socket_connect_timeout: float | None = option(default=None, min=0, unit="s", doc="Longest wait to connect.")
     redis_socket_keepalive: bool = option(default=False, doc="TCP keep-alive on the connections.")
-    redis_socket_timeout: float | None = option(default=120.0, min=0, unit="s", doc="Longest wait for a reply.")
+    redis_socket_timeout: float | None = option(default=15.0, celery=120.0, min=0, unit="s", doc="Longest wait for a reply of the result store; a slot waits that long for a store that has gone silent.")
     redis_username: str | None = option(default=None, doc="ACL user; a part of the result URL from before URLs.")
     database_create_tables_at_setup: bool = option(default=True, doc="Tables are made when a worker starts rather than at the first result.")
     database_engine_callback: object = option(default=None, doc="Function, or its path, that adjusts the SQL engine after it is made.")
@@ -239,7 +241,7 @@ class Settings:
     worker_executable: str | None = option(default=None, doc="Python of the detached process; none means the present one.")
     worker_gid: int | str | None = option(default=None, doc="Group to become, by name or number, before the app is loaded.")
     worker_gossip: bool = option(default=True, doc="Election requests of other workers are answered; opsq itself never starts one.")
-    worker_health_host: str = option(default="0.0.0.0", doc="Address of the health port.")
+    worker_health_host: str = option(default="127.0.0.1", doc="Address of the health port; a container that is probed from outside needs `0.0.0.0`.")
     worker_health_port: int | None = option(default=None, min=0, max=65535, doc="Port that answers `/live` and `/ready`; none opens no port, 0 any free one.")
     worker_heartbeat_interval: float = option(default=2.0, min=0, unit="s", doc="How often a worker announces that it lives; 0 never does.")
     worker_hijack_root_logger: bool = option(default=True, doc="The worker configures the root logger; off leaves logging to the application.")
@@ -330,16 +332,24 @@ class Settings:
     security_key_password: Secret | None = option(default=None, secret=True, doc="Password of that key.")
 
     # ---- monitor
+    monitor_cluster: str | None = option(default=None, doc="Name of the watched cluster, as pages show it; the broker's host by default.")
+    monitor_enable_events: bool = option(default=True, doc="The monitor tells workers that announce no tasks to do so.")
     monitor_live_tasks_bytes: int = option(default=256 * _MIB, min=_MIB, unit="bytes", doc="Memory for tasks that are still moving; beyond it the oldest live only in the store.")
-    monitor_queue_size: int = option(default=200_000, min=1000, max=50_000_000, unit="events", doc="Received events waiting to be folded; when full the oldest are dropped and counted.")
+    monitor_queue_size: int = option(default=500_000, min=1000, max=50_000_000, unit="events", doc="Received events waiting to be folded; when full the oldest are dropped and counted.")
     monitor_retention_bytes: int = option(default=10 * 1024 * _MIB, min=0, unit="bytes", doc="Largest history; the oldest goes first; 0 is no limit.")
     monitor_retention_days: float = option(default=14.0, min=0, unit="days", doc="Age at which history is removed; 0 keeps it for ever.")
     monitor_store_url: str | None = option(default=None, url=True, doc="Where history is kept: `sqlite:///file`, `postgresql://…` or `memory://`; none means `history.db` in `data_dir`.")
     monitor_worker_offline_after: float = option(default=60.0, min=1, unit="s", doc="A worker silent for this long counts as gone.")
 
     # ---- web
+    web_admin_password: str | None = option(default=None, secret=True, doc="Password of the user `admin`, for containers that mount no accounts file.")
+    web_allowed_hosts: tuple[str, ...] = option(default=(), doc="Names that a request's Host header may carry besides loopback and `web_host`; needed behind a proxy that passes its own name on.")
     web_enabled: bool = option(default=True, doc="The monitor serves its pages; `--no-web` on the command line.")
     web_host: str = option(default="127.0.0.1", doc="Address to listen on; anything but loopback needs a login.")
+    web_secret_key: str | None = option(default=None, secret=True, doc="Signs the cookies of those who signed in; the same on every monitor behind one name; none keeps one in `data_dir`.")
+    web_session_hours: float = option(default=12.0, min=0.1, max=24 * 30, unit="h", doc="How long somebody stays signed in.")
+    web_trusted_proxies: tuple[str, ...] = option(default=(), doc="Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.")
+    web_users_file: str | None = option(default=None, doc="Accounts of the pages, written by `opsq users`; none means `users.json` in `data_dir`, if it is there.")
     web_port: int = option(default=5555, min=0, max=65535, doc="Port to listen on; 0 takes any free one.")
     web_url_prefix: str = option(default="", doc="Path under which a reverse proxy serves the pages, such as `/opsq`.")
 

@@ -12,7 +12,7 @@ from tests.architecture.modules import MODULES, Import, Module
 
 FOUNDATION = ("errors", "clock", "masking", "logs", "plugins", "bootsteps")
 WORKER_SIDE = ("core.worker", "core.pools", "core.beat")
-MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules")
+MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules", "worker")
 
 # Layer of a module: the longest prefix here wins. Each layer may import itself and what it lists.
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -49,6 +49,11 @@ DOORS: dict[str, tuple[str, ...]] = {
     "amqp": ("broker",),
     "redis": ("broker", "client"),
     "sqlite3": ("broker", "client", "events"),
+    "psycopg": ("client", "events"),
+    "sqlalchemy": ("broker", "client", "events"),
+    "boto3": ("broker",),
+    "botocore": ("broker",),
+    "pymongo": ("broker", "client"),
     "starlette": ("web",),
     "jinja2": ("web",),
     "prometheus_client": ("web",),

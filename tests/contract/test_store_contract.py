@@ -10,12 +10,23 @@ import pytest
 from opsq.errors import ConfigError
 from opsq.events.store import MemoryStore, Store
 from opsq.events.stores import STORES, open_store
+from opsq.testing.contract_search import SearchContract
 from opsq.testing.contract_store import StoreContract
+from opsq.testing.postgres_server import PostgresServer
+from tests.postgres import new_database, postgres_server
 
-MATRIX = ("sqlite", "memory")
+#: ``postgres`` is another word for the same store.
+MATRIX = ("sqlite", "postgresql", "postgres", "memory")
 
 
-class TestSqliteStore(StoreContract):
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL of our own."""
+    with postgres_server() as running:
+        yield running
+
+
+class TestSqliteStore(StoreContract, SearchContract):
     """SQLite in a file."""
 
     @pytest.fixture
@@ -36,7 +47,33 @@ class TestSqliteStore(StoreContract):
         return again
 
 
-class TestMemoryStore(StoreContract):
+class TestPostgresStore(StoreContract, SearchContract):
+    """PostgreSQL, a database of its own for each test."""
+
+    @pytest.fixture
+    def url(self, server: PostgresServer) -> str:
+        """An empty database."""
+        return new_database(server)
+
+    @pytest.fixture
+    def store(self, url: str) -> Iterator[Store]:
+        """A new history."""
+        opened = open_store(url)
+        yield opened
+        opened.close()
+
+    @pytest.fixture
+    def reopen(self, url: str) -> Callable[[Store], Store]:
+        """The same database again."""
+
+        def again(store: Store) -> Store:
+            store.close()
+            return open_store(url)
+
+        return again
+
+
+class TestMemoryStore(StoreContract, SearchContract):
     """History in this process."""
 
     @pytest.fixture
