@@ -204,6 +204,7 @@ class Publisher:
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until the broker confirmed everything that was published with ``confirm="async"``.
 
+        What a lost connection left unconfirmed is published again on the next.
         Raises: BrokerUnavailable when it did not in ``timeout_s`` seconds.
         """
         if self._pid != os.getpid():
@@ -212,12 +213,24 @@ class Publisher:
         give_up_at = None if timeout_s is None else time.monotonic() + timeout_s
         self._acquire(timeout_s)
         try:
-            if self._left_over:
-                self._send_or_retry((), give_up_at, None, None)
-            if self._outlet is not None:
-                self._outlet.flush(_left_s(give_up_at))
+            pauses = self._retry.intervals()
+            while (failed := self._try_flush(give_up_at)) is not None:
+                if give_up_at is not None and time.monotonic() >= give_up_at:
+                    raise failed  # the connection may be sound, only slow: it is kept
+                self._wait(failed, (), pauses, give_up_at)
         finally:
             self._lock.release()
+
+    def _try_flush(self, give_up_at: float | None) -> BrokerUnavailable | None:
+        """Publish again what was left over and wait for every confirm; what failed, None when nothing did."""
+        try:
+            if self._left_over:
+                self._reconnected(give_up_at)
+            if self._outlet is not None:
+                self._outlet.flush(_left_s(give_up_at))
+        except BrokerUnavailable as exc:
+            return exc
+        return None
 
     def close(self) -> None:
         """Give the connection back; a later ``publish`` opens a new one. Safe to call twice.

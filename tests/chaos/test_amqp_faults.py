@@ -112,6 +112,19 @@ def test_unconfirmed_messages_are_published_again(proxy: TcpProxy, rabbitmq: Rab
     publisher.close()
 
 
+def test_a_connection_lost_while_confirms_are_awaited(proxy: TcpProxy, rabbitmq: RabbitServer, spec: QueueSpec) -> None:
+    publisher = Publisher(lambda: through(proxy), PATIENT, confirm="async")
+    publisher.publish(message(spec, b"0"))
+    publisher.flush(5.0)
+    proxy.hole()
+    publisher.publish(message(spec, b"1"))
+    proxy.reset()
+    publisher.flush(5.0)  # meets the reset by itself, no publish before it
+    with reading(BrokerConnection(rabbitmq.url), spec) as reader:
+        assert [each.body for each in reader.take(2)] == [b"0", b"1"]
+    publisher.close()
+
+
 def test_the_next_address_of_the_list_is_taken(proxy: TcpProxy, rabbitmq: RabbitServer, spec: QueueSpec) -> None:
     urls = [f"amqp://guest:guest@127.0.0.1:{proxy.port}//", rabbitmq.url]
     publisher = Publisher(lambda: BrokerConnection(urls), PATIENT)
@@ -169,12 +182,17 @@ def delete(rabbitmq: RabbitServer, spec: QueueSpec) -> None:
         connection.channel().queue_delete(spec.name)
 
 
-def test_a_memory_alarm_stops_publishers_clearly_and_readers_not_at_all(
-    rabbitmq: RabbitServer, publisher: Publisher, spec: QueueSpec
+@pytest.mark.parametrize(
+    ("command", "too_little", "enough"),
+    [("set_vm_memory_high_watermark", "0.000001", "0.4"), ("set_disk_free_limit", "1000000GB", "1MB")],
+    ids=["memory", "disk"],
+)
+def test_an_alarm_stops_publishers_clearly_and_readers_not_at_all(
+    rabbitmq: RabbitServer, publisher: Publisher, spec: QueueSpec, command: str, too_little: str, enough: str
 ) -> None:
     publisher.publish_many([message(spec, b"1"), message(spec, b"2")])
     with reading(BrokerConnection(rabbitmq.url), spec, prefetch=1) as reader:
-        rabbitmq.control("set_vm_memory_high_watermark", "0.000001")
+        rabbitmq.control(command, too_little)
         try:
             impatient = Publisher(lambda: BrokerConnection(rabbitmq.url), NO_RETRY)
             with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1.*memory or disk alarm"):
@@ -182,7 +200,7 @@ def test_a_memory_alarm_stops_publishers_clearly_and_readers_not_at_all(
             reader.settle(*reader.take())
             reader.settle(*reader.take())
         finally:
-            rabbitmq.control("set_vm_memory_high_watermark", "0.4")
+            rabbitmq.control(command, enough)
         publisher.publish(message(spec, b"3"))
         (got,) = reader.take()
         if got.body != b"3":  # the refused one, read from the socket after the alarm

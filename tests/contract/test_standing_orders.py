@@ -16,7 +16,7 @@ from opsq.broker.registry import BROKERS
 from opsq.broker.standing import PAUSED_QUEUE, REVOKED, STAMP, StandingOrder
 from tests.servers import RedisServer
 
-NOW = time.time()
+NOW = time.time()  # of the import: much later than that, ends that are near have passed
 FOREVER = StandingOrder(PAUSED_QUEUE, "mail")
 LONG = StandingOrder(REVOKED, "a", "", NOW + 3600)
 KEPT_BY = ("sqlite", "redis", "amqp")
@@ -61,7 +61,7 @@ def test_of_every_broker_that_processes_share_it_is_known_whether_it_keeps_them(
 
 
 def test_orders_outlive_who_gave_them(connection: BrokerConnection, url: str) -> None:
-    stamp = StandingOrder(STAMP, "customer", "17 \x00 é", NOW + 60)
+    stamp = StandingOrder(STAMP, "customer", "17 \x00 é", NOW + 3600)
     assert standing.add(connection, [FOREVER, LONG, stamp], NOW)
     connection.close()
     reader = other(url)
@@ -92,7 +92,7 @@ def test_the_later_end_replaces_the_earlier(connection: BrokerConnection) -> Non
 
 
 def test_readers_at_once_all_see_everything(connection: BrokerConnection, url: str) -> None:
-    orders = [StandingOrder(REVOKED, f"task-{n}", "", NOW + 600) for n in range(200)]
+    orders = [StandingOrder(REVOKED, f"task-{n}", "", NOW + 7200) for n in range(200)]
     standing.add(connection, orders, NOW)
     seen: list[int] = []
     begin = threading.Barrier(6)

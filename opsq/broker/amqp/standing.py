@@ -111,7 +111,7 @@ class _Reading:
 
     def fold(self, now: float) -> list[StandingOrder]:
         """Read everything, acknowledge what counts no more, and return what holds."""
-        _publish(self._channel, self._mark, now + 60.0)
+        _publish(self._channel, self._mark, time.time() + 60.0)
         deadline = time.monotonic() + _READ_S
         while not self._all_seen:
             left_s = deadline - time.monotonic()
