@@ -95,7 +95,7 @@ def settle(page: str, ledger: Ledger) -> dict[str, Any]:
         own = ledger.counts()
         executed = ledger.ids("executed")
         ended = ledger.ids("succeeded") | ledger.ids("failed")
-        status, body = fetch(f"{page}/api/overview")
+        status, body = fetch(f"{page}/api/v1/overview")
         seen: Mapping[str, Any] = json.loads(body)["counts"] if status == 200 else {}
         figures: dict[str, Any] = {"executed": len(executed), "runs": own["executed"]} | {
             kind: own[kind] for kind in OUTCOMES

@@ -1,4 +1,4 @@
-"""The JSON that programs read: ``/api``. Times are epoch seconds, lengths are seconds, unknown is ``null``."""
+"""The JSON that programs read: ``/api/v1``. Times are epoch seconds, lengths are seconds, unknown is ``null``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class ApiOverview(msgspec.Struct, frozen=True):
-    """Answer of ``GET /api/overview``."""
+    """Answer of ``GET /api/v1/overview``."""
 
     as_of: float
     connected: bool
@@ -56,7 +56,7 @@ class ApiOverview(msgspec.Struct, frozen=True):
 
 
 class ApiTasks(msgspec.Struct, frozen=True):
-    """Answer of ``GET /api/tasks``. older: pass it as ``before`` for the next page; null at the end."""
+    """Answer of ``GET /api/v1/tasks``. older: pass it as ``before`` for the next page; null at the end."""
 
     tasks: tuple[TaskItem, ...]
     older: str | None
@@ -66,19 +66,19 @@ class ApiTasks(msgspec.Struct, frozen=True):
 
 
 class ApiTask(msgspec.Struct, frozen=True):
-    """Answer of ``GET /api/tasks/{id}``."""
+    """Answer of ``GET /api/v1/tasks/{id}``."""
 
     task: TaskDetail
 
 
 class ApiWorkers(msgspec.Struct, frozen=True):
-    """Answer of ``GET /api/workers``."""
+    """Answer of ``GET /api/v1/workers``."""
 
     workers: tuple[WorkerItem, ...]
 
 
 class ApiTypes(msgspec.Struct, frozen=True):
-    """Answer of ``GET /api/types``. range_s: the window that the figures are of."""
+    """Answer of ``GET /api/v1/types``. range_s: the window that the figures are of."""
 
     range_s: float
     types: tuple[TaskTypeItem, ...]

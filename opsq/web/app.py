@@ -17,7 +17,7 @@ from opsq.web.deps import Deps
 from opsq.web.errors import ErrorView, as_json, describe
 from opsq.web.handlers import Handlers
 from opsq.web.render import Renderer
-from opsq.web.routes import ROUTES
+from opsq.web.routes import ROUTES, described
 from opsq.web.security import Guard
 from opsq.web.view_common import Ask
 from opsq.web.view_shell import shell
@@ -45,7 +45,7 @@ def create_app(deps: Deps) -> Starlette:
     """Build the application. Raises OpsqError when static files are missing."""
     assets = Assets.load()
     renderer = Renderer(assets, deps.places)
-    handlers = Handlers(deps, assets, renderer)
+    handlers = Handlers(deps, assets, renderer, described())
     routes = [
         Route(spec.path, spec.bind(handlers, deps.gate), methods=[spec.method], name=spec.name) for spec in ROUTES
     ]

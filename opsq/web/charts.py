@@ -124,7 +124,7 @@ def logarithmic(values: Sequence[Values], height: int) -> Scale:
 
 def nice_above(value: float) -> float:
     """Round up to 1, 1.5, 2, 3, 5 or 8 times a power of ten; 0 gives 1, so that an empty chart has an axis."""
-    if value <= 0:
+    if value < 1e-12:  # below, the power of ten may be 0 and nothing could be divided by it
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next((step * power for step in (1, 1.5, 2, 3, 5, 8) if step * power >= value * 0.9999), 10 * power)
@@ -153,7 +153,8 @@ def spark(values: Values, *, width: int, height: int = 20, floor: float | None =
 
 def time_ticks(start_at: float, end_at: float, parts: int = 6) -> tuple[Tick, ...]:
     """Label the time axis at even steps; every second label is dropped on a phone."""
-    say = words.clock if end_at - start_at >= 600 else words.clock_seconds
+    length = end_at - start_at
+    say = words.day if length > 129_600 else words.clock if length >= 600 else words.clock_seconds
     ticks = []
     for step in range(parts + 1):
         css = "" if step == 0 else "end" if step == parts else "mid m-no" if step % 2 else "mid"

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from opsq.clock import Clock, SystemClock
 from opsq.events.feed import Feed
 from opsq.events.query import Query
+from opsq.events.views import Views
 from opsq.web.access.door import Door
 from opsq.web.access.gate import Gate
+from opsq.web.audit import Trail
+from opsq.web.hands import Hands
 from opsq.web.memo import Memo
 from opsq.web.view_common import Places
 from opsq.web.view_shell import Place
@@ -19,12 +22,14 @@ from opsq.web.view_shell import Place
 class Deps:
     """Everything ``create_app`` asks for.
 
-    door: knows accounts. gate: lets requests through. here: what the shell says about this monitor. places:
-    writes URLs below the prefix. allowed_hosts: names a Host header may carry, empty for any. stopping: set when
-    the server goes down, so that streams end. memo: reads shared between viewers.
+    query, views: the monitor's read side. door: knows accounts. gate: lets requests through. here: what the shell
+    says about this monitor. places: writes URLs below the prefix. allowed_hosts: names a Host header may carry, empty
+    for any. stopping: set when the server goes down, so that streams end. memo: reads shared between viewers. hands:
+    acts on the fleet, none for a monitor that only watches. trail: the audit.
     """
 
     query: Query
+    views: Views
     feed: Feed
     here: Place
     door: Door
@@ -34,3 +39,5 @@ class Deps:
     clock: Clock = field(default_factory=SystemClock)
     stopping: threading.Event = field(default_factory=threading.Event)
     memo: Memo = field(default_factory=Memo)
+    hands: Hands | None = None
+    trail: Trail | None = None

@@ -196,6 +196,10 @@ SERIES: Final = (
         _one(lambda scrape: scrape.counters.history_bytes),
     ),
     Series(
+        "opsq_history_writable", "gauge", "1 while history is kept; 0 while it waits in memory: a full disk.", (),
+        _one(lambda scrape: float(scrape.freshness.store_failing_since_at is None)),
+    ),
+    Series(
         "opsq_feed_overflows_total", "counter", "Times a slow reader of the live pages was given a snapshot.", (),
         _one(lambda scrape: scrape.counters.feed_overflows),
     ),

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from opsq.web import api
 from opsq.web.access.gate import Gate, Need
+from opsq.web.act_handlers import key_of
+from opsq.web.act_records import Act
+from opsq.web.acting import Did
+from opsq.web.acts import ACTS
+from opsq.web.api_handlers import ApiMessages, ApiQuarantine, ApiQueues, ApiVisitor
+from opsq.web.audit import Checked
+from opsq.web.audit_handlers import ApiAudit
+from opsq.web.bulk import Preview, Progress
 from opsq.web.handlers import Handler, Handlers
+from opsq.web.openapi import PREFIX, Described
 from opsq.web.security import SAFE_METHODS
 
 
@@ -19,7 +30,8 @@ class RouteSpec:
     """One URL. handler: a method of ``Handlers``, or of a part of it.
 
     permission: a name of ``access.permissions``, or ``none``. kind: ``page``, ``live``, ``api``, ``probe`` or
-    ``asset``; it decides how errors are answered.
+    ``asset``; it decides how errors are answered. query: names of ``openapi.QUERIES``. answer: the record that is
+    answered, or a media type. act: what it does, on a route that acts. export: it is as long as history.
     """
 
     method: str
@@ -29,21 +41,90 @@ class RouteSpec:
     permission: str
     kind: str
     summary: str
+    query: tuple[str, ...] = ()
+    answer: Any = None
+    act: Act | None = None
+    export: bool = False
 
     @property
     def need(self) -> Need:
         """What the gate asks of a visitor."""
-        return Need(self.permission, self.kind, self.method not in SAFE_METHODS)
+        return Need(self.permission, self.kind, self.method not in SAFE_METHODS, self.export)
 
     def bind(self, handlers: Handlers, gate: Gate) -> Handler:
         """Find the method that answers, behind the gate."""
         answer: Handler = attrgetter(self.handler)(handlers)
 
         async def admitted(request: Request) -> Response:
-            request.state.visitor = await gate.admit(request, self.need)
+            try:
+                request.state.visitor = await gate.admit(request, self.need)
+            except HTTPException as error:
+                if self.act is not None and gate.worth_noting(request, error):
+                    await handlers.acts.refused(self.act, request, error)
+                raise
             return await answer(request)
 
         return admitted
+
+
+API: Final = (
+    RouteSpec("GET", "/api/v1/overview", "api-overview", "api.overview", "read", "api", "Counts, queues, workers.",
+              answer=api.ApiOverview),
+    RouteSpec("GET", "/api/v1/tasks", "api-tasks", "api.tasks", "read", "api", "Tasks, newest first.",
+              ("q", "before", "limit"), api.ApiTasks),
+    RouteSpec("GET", "/api/v1/tasks.csv", "api-tasks-csv", "api.csv", "read", "api", "All tasks of a filter, as CSV.",
+              ("q",), "text/csv", export=True),
+    RouteSpec("GET", "/api/v1/tasks.jsonl", "api-tasks-jsonl", "api.jsonl", "read", "api",
+              "All tasks under a filter, one JSON object a line.", ("q",), "application/jsonl", export=True),
+    RouteSpec("GET", "/api/v1/tasks/{id:path}", "api-task", "api.task", "read", "api", "Everything known of one task.",
+              answer=api.ApiTask),
+    RouteSpec("GET", "/api/v1/workers", "api-workers", "api.workers", "read", "api", "Workers with their figures.",
+              answer=api.ApiWorkers),
+    RouteSpec("GET", "/api/v1/queues", "api-queues", "api.queues", "read", "api", "Queues with their figures.",
+              answer=ApiQueues),
+    RouteSpec("GET", "/api/v1/queues/{id:path}/messages", "api-messages", "api.messages", "act", "api",
+              "The oldest messages that wait, taken, looked at and put back.", ("limit",), ApiMessages),
+    RouteSpec("GET", "/api/v1/quarantine", "api-quarantine", "api.quarantine", "act", "api",
+              "Messages that were set aside, with the evidence.", answer=ApiQuarantine),
+    RouteSpec("GET", "/api/v1/types", "api-types", "api.types", "read", "api", "Task types over a range of time.",
+              ("range",), api.ApiTypes),
+    RouteSpec("GET", "/api/v1/events", "api-events", "api.events", "read", "live", "Server-sent events: what changed.",
+              answer="text/event-stream"),
+    RouteSpec("GET", "/api/v1/audit", "api-audit", "audit.api", "audit", "api", "Who did what, newest first.",
+              ("before", "limit"), ApiAudit),
+    RouteSpec("GET", "/api/v1/audit/check", "api-audit-check", "audit.api_check", "audit", "api",
+              "Whether the audit is whole.", answer=Checked),
+    RouteSpec("GET", "/api/v1/audit.csv", "api-audit-csv", "audit.csv", "audit", "api", "All of the audit, as CSV.",
+              answer="text/csv", export=True),
+    RouteSpec("GET", "/api/v1/audit.jsonl", "api-audit-jsonl", "audit.jsonl", "audit", "api",
+              "All of the audit, one JSON object a line.", answer="application/jsonl", export=True),
+    RouteSpec("POST", "/api/v1/bulk/{verb}/preview", "api-bulk-preview", "bulk.api_preview", "act", "api",
+              "What an act on many tasks would do: retry or revoke.", answer=Preview),
+    RouteSpec("POST", "/api/v1/bulk/{verb}", "api-bulk", "bulk.api_start", "act", "api",
+              "Begin an act on many tasks: retry or revoke.", answer=Progress),
+    RouteSpec("GET", "/api/v1/jobs/{id}", "api-job", "bulk.api_job", "act", "api", "How far it is.", answer=Progress),
+    RouteSpec("POST", "/api/v1/jobs/{id}/stop", "api-job-stop", "bulk.api_stop", "act", "api",
+              "Stop it; what was done stays done.", answer=Progress),
+    RouteSpec("GET", "/api/v1/me", "api-me", "api.me", "read", "api", "Who asks, and what they may do.",
+              answer=ApiVisitor),
+    RouteSpec("GET", "/api/v1/openapi.json", "api-openapi", "docs.openapi", "read", "api", "This description.",
+              answer="application/json"),
+)  # fmt: skip
+
+
+def _act_routes() -> tuple[RouteSpec, ...]:
+    """The routes of the table of acts: to be asked, to send the form, and for programs."""
+    found: list[RouteSpec] = []
+    for act in ACTS:
+        key, page = key_of(act), f"/act/{act.name}"
+        found += (
+            RouteSpec("GET", page, f"ask-{act.name}", f"acts.ask.{key}", act.permission, "page",
+                      f"Ask before: {act.doc}"),
+            RouteSpec("POST", page, f"send-{act.name}", f"acts.send.{key}", act.permission, "page", act.doc, act=act),
+            RouteSpec("POST", "/api/v1" + act.path, f"api-{act.name}", f"acts.api.{key}", act.permission, "api",
+                      act.doc, answer=Did, act=act),
+        )  # fmt: skip
+    return tuple(found)
 
 
 ROUTES: Final = (
@@ -51,18 +132,42 @@ ROUTES: Final = (
     RouteSpec("GET", "/tasks", "tasks", "tasks_page", "read", "page", "Task list under one filter, newest first."),
     RouteSpec("GET", "/tasks/{id:path}", "task", "task_page", "read", "page", "One task: outcome, tries, lineage."),
     RouteSpec("GET", "/workers", "workers", "workers_page", "read", "page", "Every worker that has been heard."),
+    RouteSpec("GET", "/workers/{id:path}", "worker", "page.worker", "read", "page", "One worker: what it runs, load."),
+    RouteSpec("GET", "/queues", "queues", "page.queues", "read", "page", "Every queue against its target."),
+    RouteSpec("GET", "/queues/{id:path}", "queue", "page.queue", "read", "page", "One queue: what waits, who serves."),
+    RouteSpec("GET", "/errors", "errors", "page.errors", "read", "page", "Failures by their cause."),
+    RouteSpec("GET", "/errors/{id:path}", "error", "page.error", "read", "page", "One error: trend, where from."),
+    RouteSpec("GET", "/workflows", "workflows", "page.workflows", "read", "page", "Workflows that moved of late."),
+    RouteSpec("GET", "/workflows/{id:path}", "workflow", "page.workflow", "read", "page", "Graph and time axis."),
+    RouteSpec("GET", "/quarantine", "quarantine", "page.quarantine", "act", "page", "Messages that were set aside."),
+    RouteSpec("GET", "/schedules", "schedules", "page.schedules", "read", "page", "What runs by the clock."),
+    RouteSpec("GET", "/autoscale", "autoscale", "page.autoscale", "read", "page", "Decisions about slots."),
     RouteSpec("GET", "/types", "types", "types_page", "read", "page", "Task types over a range of time."),
+    RouteSpec("GET", "/types/{id:path}", "type", "page.type", "read", "page", "One task type: how long it runs."),
     RouteSpec("GET", "/live/{page}", "live", "live", "read", "live", "Server-sent events that keep one page current."),
-    RouteSpec("GET", "/api/overview", "api-overview", "api_overview", "read", "api", "Counts, queues, workers."),
-    RouteSpec("GET", "/api/tasks", "api-tasks", "api_tasks", "read", "api", "Tasks under a filter (q, before)."),
-    RouteSpec("GET", "/api/tasks/{id:path}", "api-task", "api_task", "read", "api", "Everything known of one task."),
-    RouteSpec("GET", "/api/workers", "api-workers", "api_workers", "read", "api", "Workers with their figures."),
-    RouteSpec("GET", "/api/types", "api-types", "api_types", "read", "api", "Task types over a range of time."),
+    *API,
+    *_act_routes(),
     RouteSpec("GET", "/metrics", "metrics", "metrics", "metrics", "probe", "Prometheus and OpenMetrics text."),
     RouteSpec("GET", "/healthz", "healthz", "healthz", "none", "probe", "The monitor's process lives."),
     RouteSpec("GET", "/readyz", "readyz", "readyz", "none", "probe", "Events arrive and history is kept."),
+    RouteSpec("GET", "/bulk/{verb}", "bulk-ask", "bulk.ask", "act", "page", "What an act on many tasks would do."),
+    RouteSpec("POST", "/bulk/{verb}", "bulk-send", "bulk.send", "act", "page", "Begin an act on many tasks."),
+    RouteSpec("GET", "/bulk-job", "bulk-job", "bulk.job", "act", "page", "How far an act on many tasks is."),
+    RouteSpec("POST", "/bulk-stop", "bulk-stop", "bulk.stop", "act", "page", "Stop an act on many tasks."),
+    RouteSpec("GET", "/act-outcome", "act-outcome", "acts.outcome", "read", "page", "How an act ended."),
+    RouteSpec("GET", "/audit", "audit", "audit.page", "audit", "page", "Who did what, with which effect."),
+    RouteSpec("GET", "/api", "api-docs", "docs.page", "read", "page", "The API, to be read."),
     RouteSpec("GET", "/sign-in", "sign-in", "signing.page", "none", "page", "Ask who you are."),
     RouteSpec("POST", "/sign-in", "signing-in", "signing.enter", "none", "page", "Check a name and a password."),
     RouteSpec("POST", "/sign-out", "sign-out", "signing.leave", "none", "page", "Forget this browser."),
     RouteSpec("GET", "/static/{file:path}", "static", "static", "none", "asset", "Style, script and icon."),
 )
+
+
+def described() -> tuple[Described, ...]:
+    """The routes of the API, as its description needs them."""
+    return tuple(
+        Described(each.method, each.path, each.name, each.permission, each.summary, each.query, each.answer, each.act)
+        for each in ROUTES
+        if each.path.startswith(PREFIX)
+    )

@@ -10,6 +10,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from opsq.web.access.door import TooManyTries
 from opsq.web.access.gate import COOKIE, SECURE_COOKIE, address_of, local_target, too_many
+from opsq.web.act_records import DONE, REFUSED
+from opsq.web.acting import write_down
+from opsq.web.audit import Entry
 from opsq.web.bodies import read_form
 from opsq.web.deps import Deps
 from opsq.web.render import Renderer
@@ -50,6 +53,7 @@ class SignIn:
             cookie = await run_in_threadpool(self._deps.door.sign_in, name, password, address_of(request))
         except TooManyTries as error:
             raise too_many(error) from error
+        await run_in_threadpool(self._note, request, name, cookie is not None)
         if cookie is None:
             return self._form(request, target, name, "That name and password do not belong together.", status=401)
         answer = RedirectResponse(self._deps.places.to(target), status_code=303)
@@ -59,6 +63,16 @@ class SignIn:
             secure=secure, httponly=True, samesite="strict",
         )  # fmt: skip
         return answer
+
+    def _note(self, request: Request, name: str, good: bool) -> None:
+        """Write it down. A name that nobody has is not kept: people type their password there."""
+        known = name if good or name in self._deps.door.accounts().users else ""
+        message = "" if good else "a wrong password" if known else "a name that nobody has"
+        entry = Entry(
+            at=0.0, who=known, how="password", source=address_of(request), act="sign-in", target="",
+            outcome=DONE if good else REFUSED, message=message,
+        )  # fmt: skip
+        write_down(self._deps, entry)
 
     async def leave(self, request: Request) -> Response:
         """Take the cookie away."""

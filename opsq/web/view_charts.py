@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from opsq.events.records import Percentiles, Point
@@ -134,6 +134,66 @@ def failed(points: Sequence[Point], now: float) -> charts.Chart:
         legend=(charts.LegendItem("failed", "failed", words.significant(newest), "failed", newest > 0),),
         x_ticks=charts.time_ticks(start, now),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What one area chart is called and looks like. of: what the newest value is measured against."""
+
+    id: str
+    title: str
+    small: str
+    css: str = "total"
+    height: int = 96
+    axis: bool = True
+    of: str = "now"
+
+
+def area_chart(area: Area, values: Sequence[float | None], points: Sequence[Point], now: float) -> charts.Chart:
+    """Chart one series as an area over the buckets of ``points``."""
+    scale = charts.linear([values], area.height)
+    # A bucket that still fills says too little of a count.
+    newest = _last(values[:-1] if points and points[-1].open and len(values) > 1 else values)
+    most = max((value for value in values if value is not None), default=None)
+    said, at_most = (words.UNKNOWN if value is None else words.significant(value) for value in (newest, most))
+    return charts.Chart(
+        id=area.id,
+        title=area.title,
+        small=area.small,
+        sentence=f"{area.title}: {said} now, at most {at_most} in this range.",
+        height=area.height,
+        y_ticks=scale.ticks,
+        traces=(charts.trace(values, scale, area.css, area=True, height=area.height),),
+        legend=(charts.LegendItem(area.css, area.of, said, area.id),),
+        x_ticks=charts.time_ticks(points[0].at if points else now - 60, now) if area.axis else (),
+    )
+
+
+def oldest_chart(points: Sequence[Point]) -> charts.Chart:
+    """Chart the age of the oldest that waits, on a log scale with its target."""
+    oldest = [_positive(point.oldest_max_s) for point in points]
+    scale = charts.logarithmic([oldest, [LIMITS.oldest_s]], 96)
+    waits = _last(oldest)
+    over = waits is not None and waits > LIMITS.oldest_s
+    target = words.duration(LIMITS.oldest_s)
+    return charts.Chart(
+        id="oldest",
+        title="Oldest waiting",
+        small="log scale",
+        sentence=f"Age of the oldest waiting task: {_or_dash(waits)} now, target {target}.",
+        height=96,
+        y_ticks=scale.ticks,
+        traces=(charts.trace(oldest, scale, "age"),),
+        legend=(charts.LegendItem("age", "oldest", _or_dash(waits), "oldest", over),),
+        limit=charts.Tick(f"target, {target}", round(scale.to_y(LIMITS.oldest_s), 1)),
+    )
+
+
+def rates_chart(points: Sequence[Point], now: float) -> charts.Chart:
+    """Chart what arrives, what is done and what fails, per second, with the time axis."""
+    whole = throughput(points, now)
+    start = points[0].at if points else now - 60
+    return replace(whole, id="rates", title="Arrive and done", x_ticks=charts.time_ticks(start, now))
 
 
 def rate_of(point: Point, count: int, now: float) -> float | None:

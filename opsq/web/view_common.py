@@ -56,6 +56,8 @@ RANGES: Final = (
     Range("6h", "6 h", 21_600),
     Range("24h", "24 h", 86_400),
     Range("7d", "7 d", 604_800),
+    Range("30d", "30 d", 2_592_000),
+    Range("90d", "90 d", 7_776_000),
 )
 DEFAULT_RANGE: Final = RANGES[1]
 PERCENTILES: Final = (50, 95, 99)
@@ -66,6 +68,7 @@ class Ask:
     """What a request for a page asked for, already checked; nonsense in the URL falls back to the default.
 
     visitor: who asks. before: list cursor. percentile: 50, 95 or 99. theme, density: kept in cookies, or empty.
+    limit: rows a program asks for, 0 for the page's own number.
     """
 
     page: str
@@ -79,6 +82,7 @@ class Ask:
     id: str = ""
     theme: str = ""
     density: str = ""
+    limit: int = 0
 
     def query(self, **changes: str) -> str:
         """Write the URL's query string, with some parameters changed; an empty one is left out."""
@@ -95,6 +99,7 @@ class Ask:
 
 
 MAX_QUERY_LENGTH: Final = 2000
+LONGEST_LIST: Final = 1000
 _LARGEST_CURSOR: Final = 2**63 - 1
 
 
@@ -118,6 +123,7 @@ def parse_ask(
         id=task_id,
         theme=theme if theme in ("light", "dark") else "",
         density=density if density in ("compact", "normal") else "",
+        limit=min(int(limit), LONGEST_LIST) if (limit := params.get("limit", "")).isdecimal() and len(limit) < 6 else 0,
     )
 
 
@@ -134,6 +140,10 @@ class Places:
     def task(self, task_id: str) -> str:
         """Write the URL of a task; its id may hold anything."""
         return self.prefix + "/tasks/" + quote(task_id, safe="")
+
+    def page(self, section: str, name: str) -> str:
+        """Write the URL of one queue, worker, type, error group or workflow; its name may hold anything."""
+        return f"{self.prefix}/{section}/{quote(name, safe='')}"
 
     def search(self, **terms: str) -> str:
         """Write the URL of the task list under a filter such as ``state="failed"``."""

@@ -15,7 +15,7 @@ from opsq.web.view_common import Ask, Link, Places, range_links, row_id
 from opsq.web.view_tasks import FacetRow, state_rows
 from opsq.web.view_trouble import Verdict, is_behind, verdict
 from opsq.web.view_types import TypeRow, type_rows
-from opsq.web.view_workers import WorkerRow, worker_rows
+from opsq.web.view_workers import WorkerRow, served_slots, told_paused, worker_rows
 
 MAX_TYPES: Final = 8
 MAX_FAILURES: Final = 6
@@ -40,6 +40,11 @@ class QueueRow:
     never: bool
     served: str
     spark: charts.Trace | None
+    paused: bool = False
+    squares: tuple[str, ...] = ()
+    slots: str = ""
+    slots_total: str = ""
+    slots_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class OverviewView:
     types_total: int
     types_href: str
     workers_href: str
+    queues_href: str
     failures: tuple[Failure, ...]
     failures_href: str
     states: tuple[FacetRow, ...]
@@ -113,6 +119,7 @@ def overview_view(facts: OverviewFacts, ask: Ask, places: Places, broker: str, n
         types_total=len(facts.types),
         types_href=places.to("/types"),
         workers_href=places.to("/workers"),
+        queues_href=places.to("/queues"),
         failures_href=places.search(state="failed"),
         states=tuple(state_rows(facts.overview.states, Filter(), places)),
         failures=tuple(_failure(task, places) for task in facts.failures[:MAX_FAILURES]),
@@ -131,8 +138,20 @@ def _worst(queues: Sequence[QueueItem]) -> list[QueueItem]:
     return sorted(queues, key=lambda queue: (not is_behind(queue), queue.name))
 
 
-def queue_row(queue: QueueItem, points: Sequence[Point], places: Places, all_told: bool = True) -> QueueRow:
-    """Say how one queue stands against its target. all_told: every worker says which queues it serves."""
+def queue_row(
+    queue: QueueItem,
+    points: Sequence[Point],
+    places: Places,
+    all_told: bool = True,
+    workers: Sequence[WorkerItem] = (),
+) -> QueueRow:
+    """Say how one queue stands against its target. all_told: every worker says which queues it serves.
+
+    workers: of the whole fleet; the slots of those that serve it are counted.
+    """
+    serving = [worker for worker in workers if queue.name in worker.queues or worker.name in queue.workers]
+    squares, said, total, full = served_slots(serving)
+    paused = bool(serving) and all(f"queue {queue.name}" in told_paused(worker) for worker in serving)
     behind = is_behind(queue)
     share = 0.0 if queue.oldest_age_s is None else queue.oldest_age_s / LIMITS.oldest_s
     drained, never = _drained(queue)
@@ -141,7 +160,7 @@ def queue_row(queue: QueueItem, points: Sequence[Point], places: Places, all_tol
     return QueueRow(
         id="q-" + row_id(queue.name),
         name=queue.name,
-        href=places.search(queue=queue.name),
+        href=places.page("queues", queue.name),
         behind=behind,
         waiting=words.count(queue.ready),
         taken=words.count(queue.unacked),
@@ -150,10 +169,15 @@ def queue_row(queue: QueueItem, points: Sequence[Point], places: Places, all_tol
         target_percent=0 if share <= 0 else min(100, max(1, round(share * 100))),
         arrive=words.significant(round(queue.arrived_per_s, 2)),
         done=words.significant(round(queue.done_per_s, 2)),
-        drained=drained,
+        drained="paused" if paused else drained,
         never=never,
         served=_served(queue, all_told),
         spark=charts.spark(depths, width=120) if known else None,
+        paused=paused,
+        squares=squares,
+        slots=said or _served(queue, all_told),
+        slots_total=total,
+        slots_full=full,
     )
 
 

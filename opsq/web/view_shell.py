@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from opsq.events.records import Freshness, Overview, Strip
@@ -15,9 +17,20 @@ SPARK_WIDTH: Final = 52
 NAVIGATION: Final = (
     ("overview", "Overview", "/", "o"),
     ("tasks", "Tasks", "/tasks", "t"),
+    ("errors", "Errors", "/errors", "e"),
+    ("workflows", "Workflows", "/workflows", "f"),
+    ("queues", "Queues", "/queues", "q"),
     ("workers", "Workers", "/workers", "w"),
     ("types", "Task types", "/types", "y"),
+    ("schedules", "Schedules", "/schedules", "s"),
+    ("autoscale", "Autoscale", "/autoscale", "u"),
+    ("audit", "Audit", "/audit", "u"),
 )
+SECTIONS: Final[Mapping[str, str]] = MappingProxyType({
+    "task": "tasks", "error": "errors", "workflow": "workflows", "queue": "queues", "worker": "workers",
+    "type": "types", "quarantine": "queues",
+})  # fmt: skip
+"""Pages about one thing, by the entry of the navigation that they belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +98,7 @@ def shell(
         base=places.prefix + "/",
         home=places.to("/"),
         search=places.to("/tasks"),
-        nav=navigation(ask.page, places),
+        nav=navigation(ask.page, places, ask.visitor.grants),
         tiles=tiles(overview.strip, places) if overview else (),
         banners=banners(overview.freshness, here.broker, now) if overview else (),
         history=f"{words.plural(overview.tasks_kept, 'task')} kept" if overview else "",
@@ -97,10 +110,14 @@ def shell(
     )
 
 
-def navigation(current: str, places: Places) -> tuple[Link, ...]:
-    """Link the pages that exist; a task's page belongs to Tasks."""
-    at = {"task": "tasks"}.get(current, current)
-    return tuple(Link(label, places.to(path), name == at, key) for name, label, path, key in NAVIGATION)
+def navigation(current: str, places: Places, grants: frozenset[str]) -> tuple[Link, ...]:
+    """Link the pages that the visitor may see; a task's page belongs to Tasks."""
+    at = SECTIONS.get(current, current)
+    return tuple(
+        Link(label, places.to(path), name == at, key)
+        for name, label, path, key in NAVIGATION
+        if name != "audit" or name in grants
+    )
 
 
 def banners(fresh: Freshness, broker: str, now: float) -> tuple[Banner, ...]:
@@ -170,11 +187,11 @@ def _oldest(strip: Strip, places: Places) -> Tile:
     waits = strip.oldest_wait_s
     if waits is None:
         value: tuple[tuple[str, str], ...] = ((words.NOT_APPLICABLE if strip.waiting == 0 else words.UNKNOWN, ""),)
-        return Tile("oldest", "Oldest wait", places.to("/") + "#queues", value, target)
+        return Tile("oldest", "Oldest wait", places.to("/queues"), value, target)
     note = f"{strip.oldest_in}, {target}" if strip.oldest_in else target
     bad = waits > LIMITS.oldest_s
     return Tile(
-        "oldest", "Oldest wait", places.to("/") + "#queues", tuple(words.duration_parts(waits)), note,
+        "oldest", "Oldest wait", places.to("/queues"), tuple(words.duration_parts(waits)), note,
         _spark(strip.oldest_spark), bad,
     )  # fmt: skip
 

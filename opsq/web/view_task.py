@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from opsq.events.records import Percentiles, TaskDetail, TaskItem, Try
+from opsq.events.views import ErrorGroup
 from opsq.web import words
 from opsq.web.faces import FINISHED, HELD, MOVING, Face, task_face
 from opsq.web.view_common import Link, Places, row_id
 from opsq.web.view_life import Life, life
 from opsq.web.view_overview import error_name
+from opsq.web.view_payload import Leaf, Log, Progress, log_of, progress_of, tree
 from opsq.web.view_traceback import CodeLine, traceback_lines
 
 MAX_CHILDREN: Final = 20
@@ -85,6 +88,21 @@ class TaskView:
     children: tuple[Relative, ...]
     children_more: int
     anomalies: tuple[str, ...]
+    tree: tuple[Leaf, ...]
+    complete: bool
+    log: Log
+    progress: Progress | None
+    workflow_href: str
+    similar: Similar | None
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """Other failures of the same cause. newest: latest first, without this one."""
+
+    href: str
+    said: str
+    newest: tuple[tuple[Link, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +114,10 @@ class Usual:
     run: Percentiles | None = None
 
 
-def task_view(detail: TaskDetail, usual: Usual, places: Places, now: float) -> TaskView:
-    """Build the page of one task."""
+def task_view(
+    detail: TaskDetail, usual: Usual, places: Places, now: float, group: ErrorGroup | None = None
+) -> TaskView:
+    """Build the page of one task. group: the error it failed with."""
     item = detail.item
     last = detail.tries[-1] if detail.tries else None
     result = item.result or ""
@@ -127,13 +147,38 @@ def task_view(detail: TaskDetail, usual: Usual, places: Places, now: float) -> T
         children=tuple(_relative(child, places) for child in detail.children[:MAX_CHILDREN]),
         children_more=max(0, len(detail.children) - MAX_CHILDREN),
         anomalies=item.anomalies,
+        tree=tree(detail.payload),
+        complete=detail.complete is True,
+        log=log_of(detail.others),
+        progress=progress_of(detail.others) if item.state not in FINISHED else None,
+        workflow_href=_workflow(detail, places),
+        similar=_similar(group, item.id, places) if group is not None else None,
+    )
+
+
+def _workflow(detail: TaskDetail, places: Places) -> str:
+    item = detail.item
+    if item.parent_id is None and not detail.children and (item.root_id or item.id) == item.id:
+        return ""
+    return places.page("workflows", item.root_id or item.id) + "?q=" + quote(item.id, safe="")
+
+
+def _similar(group: ErrorGroup, id: str, places: Places) -> Similar:
+    newest: dict[str, float] = {}
+    for at, other in group.newest:
+        if other != id:
+            newest.setdefault(other, at)
+    return Similar(
+        href=places.page("errors", group.fault),
+        said=f"{words.plural(group.failed, 'task')} failed so",
+        newest=tuple((Link(words.short_id(other), places.task(other)), at) for other, at in list(newest.items())[:5]),
     )
 
 
 def _crumbs(item: TaskItem, places: Places) -> tuple[Link, ...]:
     crumbs = [Link("Tasks", places.to("/tasks"))]
     if item.type:
-        crumbs.append(Link(item.type, places.search(type=item.type)))
+        crumbs.append(Link(item.type, places.page("types", item.type)))
     return tuple(crumbs)
 
 
@@ -220,10 +265,10 @@ def _traceback_small(detail: TaskDetail) -> str:
 def _facts(detail: TaskDetail, places: Places) -> tuple[Fact, ...]:
     item = detail.item
     facts = [
-        Fact("Queue", item.queue or words.UNKNOWN, places.search(queue=item.queue) if item.queue else ""),
+        Fact("Queue", item.queue or words.UNKNOWN, places.page("queues", item.queue) if item.queue else ""),
         Fact("Published", "", at=item.published_at) if item.published_at else Fact("Published", words.UNKNOWN),
         Fact("By", detail.published_by or words.UNKNOWN),
-        Fact("Worker", item.worker or "none yet", places.search(worker=item.worker) if item.worker else ""),
+        Fact("Worker", item.worker or "none yet", places.page("workers", item.worker) if item.worker else ""),
     ]
     optional = (
         ("Held until", item.eta), ("Expires", detail.expires), ("Exchange", detail.exchange),

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
-from opsq.events.records import Facets, FacetValue, TaskItem, TaskPage
+from opsq.events.grammar_fields import FIELDS, STATE_WORDS
+from opsq.events.records import Facets, FacetValue, Point, TaskItem, TaskPage
 from opsq.web import charts, words
 from opsq.web.faces import FINISHED, HELD, MOVING, STATE_BY_WORD, Face, task_face
 from opsq.web.terms import Filter
-from opsq.web.view_common import Ask, Bar, Head, Link, Moments, Places, bar_of, call_text, row_id, segment_lengths
+from opsq.web.view_charts import Area, area_chart
+from opsq.web.view_common import (
+    Ask,
+    Bar,
+    Head,
+    Link,
+    Moments,
+    Places,
+    bar_of,
+    call_text,
+    quoted,
+    row_id,
+    segment_lengths,
+)
 
 FACET_ROWS: Final = 8
 STATE_ORDER: Final = ("PENDING", "RECEIVED", "STARTED", "SUCCESS", "RETRY", "FAILURE", "REVOKED")
 MAX_CALL_TEXT: Final = 300
+MAX_SUGGESTIONS: Final = 150
+NO_CHART: Final = "No chart of this filter: history is counted by one type, queue or worker, and by outcome."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +114,9 @@ class TasksView:
     nothing: str
     drop: tuple[Link, ...]
     broker: str
+    suggestions: tuple[tuple[str, str], ...] = ()
+    chart: charts.Chart | None = None
+    chart_note: str = ""
 
 
 HEADS: Final = (
@@ -109,10 +129,68 @@ HEADS: Final = (
 )
 
 
-def tasks_view(
-    page: TaskPage, facets: Facets, asked: Filter, ask: Ask, places: Places, broker: str, now: float
-) -> TasksView:
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Which rolled-up history counts a filter. count: of each bucket, by the name of a ``Point``'s field."""
+
+    type: str | None = None
+    queue: str | None = None
+    worker: str | None = None
+    count: str = "arrived"
+
+
+_COUNTED: Final[Mapping[str, str]] = MappingProxyType({
+    "": "arrived", "failed": "failed", "failure": "failed", "ok": "succeeded", "success": "succeeded",
+    "retry": "retried", "revoked": "revoked",
+})  # fmt: skip
+_PATTERN: Final = frozenset("*?,[]")
+
+
+def series_of(asked: Filter) -> Series | None:
+    """Pick the history that counts a filter exactly; None when none does, because it is not kept by such terms."""
+    names = [term.name for term in asked.terms]
+    state = asked.value("state").lower()
+    by = [name for name in names if name in ("type", "queue", "worker")]
+    if asked.text or asked.fault or len(by) > 1 or set(names) - {"type", "queue", "worker", "state"}:
+        return None
+    if state not in _COUNTED or len(set(names)) < len(names) or _PATTERN & set(asked.value(by[0]) if by else ""):
+        return None
+    value = asked.value(by[0]) if by else ""
+    if by == ["worker"] and "@" not in value:
+        return None
+    return Series(**dict.fromkeys(by, value), count=_COUNTED[state])
+
+
+def filter_chart(chosen: Series, points: Sequence[Point], now: float) -> charts.Chart:
+    """Chart the tasks of a filter over time, per bucket."""
+    values = [float(getattr(point, chosen.count)) for point in points]
+    css = "failed" if chosen.count == "failed" else "total"
+    small = "per minute" if points and points[0].width_s == 60 else "per bucket"
+    return area_chart(Area("filter", chosen.count.capitalize(), small, css, 64), values, points, now)
+
+
+def suggestions(facets: Facets) -> tuple[tuple[str, str], ...]:
+    """List what a term of the search line may be: fields with what they mean, states, and the names seen."""
+    found = [(f"{field.name}:", f"{field.doc} {field.example}".replace("`", "")) for field in FIELDS.values()]
+    found += [(f"state:{word}", "") for word in STATE_WORDS]
+    for name, values in (("type", facets.type), ("queue", facets.queue), ("worker", facets.worker)):
+        found += [(f"{name}:{quoted(one.value)}", words.plural(one.count, "task")) for one in values if one.value]
+    return tuple(found[:MAX_SUGGESTIONS])
+
+
+@dataclass(frozen=True, slots=True)
+class TasksFacts:
+    """What the page of tasks is made from. points: history of the filter, where it is kept."""
+
+    page: TaskPage
+    facets: Facets
+    points: Sequence[Point] = ()
+
+
+def tasks_view(found: TasksFacts, asked: Filter, ask: Ask, places: Places, broker: str, now: float) -> TasksView:
     """Build the page of tasks from one page of records."""
+    page, facets, points = found.page, found.facets, found.points
+    chosen = series_of(asked)
     return TasksView(
         rows=task_rows(page.items, places, now),
         chips=_chips(asked, ask, places),
@@ -128,6 +206,9 @@ def tasks_view(
         nothing=asked.source,
         drop=tuple(Link(f"without {c.name}", c.without) for c in _chips(asked, ask, places)),
         broker=broker,
+        suggestions=suggestions(facets),
+        chart=filter_chart(chosen, points, now) if chosen is not None and points else None,
+        chart_note="" if chosen is not None else NO_CHART,
     )
 
 

@@ -98,7 +98,7 @@ def _row(item: TaskTypeItem, whole_s: float, places: Places) -> TypeRow:
     return TypeRow(
         id="y-" + row_id(item.name),
         name=item.name,
-        href=places.search(type=item.name),
+        href=places.page("types", item.name),
         slot_time=words.duration(item.total_s),
         share_percent=0 if share <= 0 else max(1, round(share * 100)),
         share=words.percent(share),

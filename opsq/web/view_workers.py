@@ -105,7 +105,7 @@ def _row(worker: WorkerItem, places: Places, now: float, points: Sequence[Point]
         id=worker_id(worker.name),
         name=words.short_host(worker.name),
         full_name=worker.name,
-        href=places.search(worker=worker.name),
+        href=places.page("workers", worker.name),
         face=worker_face(worker.status),
         small=_small(worker),
         squares=_squares(busy, worker.slots, live),
@@ -120,7 +120,7 @@ def _row(worker: WorkerItem, places: Places, now: float, points: Sequence[Point]
         last_seen_at=worker.last_seen_at,
         then=not live,
         lost=words.count(worker.gaps),
-        skew=_skew(worker.skew_s),
+        skew=skew_text(worker.skew_s),
         known=worker.slots is not None,
     )
 
@@ -134,6 +134,24 @@ def _small(worker: WorkerItem) -> str:
 def busy_slots(worker: WorkerItem) -> int:
     """Count the slots in use: as the worker says, else as the events say."""
     return next(n for n in (worker.busy, worker.active, worker.running) if n is not None)
+
+
+def served_slots(workers: Sequence[WorkerItem]) -> tuple[tuple[str, ...], str, str, bool]:
+    """Draw the slots of several workers together: squares, their count in words, how many, whether all are busy."""
+    up = [worker for worker in workers if worker.status != "offline" and worker.slots is not None]
+    total = sum(worker.slots or 0 for worker in up)
+    busy = sum(min(busy_slots(worker), worker.slots or 0) for worker in up)
+    if not total:
+        return (), "", "", False
+    drawn = sum((_squares(busy_slots(worker), worker.slots, worker.status == "online") for worker in up), ())
+    shown = tuple(sorted(drawn, key=("running", "unknown", "").index)) if total <= MAX_SQUARES else ()
+    return shown, f"{words.count(busy)} of {words.count(total)}", words.count(total), busy >= total
+
+
+def told_paused(worker: WorkerItem) -> tuple[str, ...]:
+    """List what remote control has paused on a worker: ``queue NAME`` and ``task NAME``."""
+    told = worker.details.get("paused")
+    return tuple(str(one) for one in told) if isinstance(told, list) else ()
 
 
 def _squares(busy: int, slots: int | None, live: bool) -> tuple[str, ...]:
@@ -152,7 +170,7 @@ def _share(point: Point, worker: WorkerItem) -> float | None:
     return point.run_s / (point.width_s * worker.slots)
 
 
-def _skew(seconds: float | None) -> str:
+def skew_text(seconds: float | None) -> str:
     """Say how far a clock is off; a few milliseconds are the network, not the clock."""
     if seconds is None:
         return words.UNKNOWN

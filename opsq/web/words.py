@@ -170,6 +170,12 @@ def clock(at: float) -> str:
     return f"{utc(at):%H:%M}"
 
 
+def day(at: float) -> str:
+    """Write the day of a long timeline: ``19 Nov``."""
+    moment = utc(at)
+    return f"{moment.day}{NBSP}{moment:%b}"
+
+
 def clock_seconds(at: float) -> str:
     """Write the time of day to the second: ``03:14:07``."""
     return f"{utc(at):%H:%M:%S}"

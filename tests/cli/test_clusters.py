@@ -6,7 +6,7 @@ import json
 import threading
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
@@ -55,7 +55,7 @@ def test_two_clusters_are_watched_at_once(tmp_path: Path) -> None:
     apps = {name: Opsq(name, broker=url, data_dir=str(tmp_path), set_as_current=False) for name, url in urls.items()}
     try:
         for name, each in clusters.items():
-            base = f"http://127.0.0.1:{each.web_port}/api/tasks"
+            base = f"http://127.0.0.1:{each.web_port}/api/v1/tasks"
             seen = _names(base, lambda name=name: apps[name].send_task(f"{name}.job"))
             assert seen == {f"{name}.job"}
     finally:
@@ -72,6 +72,9 @@ def _names(url: str, send: Any) -> set[str]:
         try:
             with urlopen(url, timeout=5) as answer:
                 found = {each["type"] for each in json.load(answer)["tasks"]}
+        except HTTPError as error:
+            error.close()
+            found = None
         except (URLError, ConnectionError):
             found = None
         if found:

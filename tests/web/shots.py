@@ -27,8 +27,18 @@ def pages(world: World) -> dict[str, str]:
         "tasks-none": "tasks?q=" + quote("state:failed queue:mail type:nothing"),
         "task-failed": "tasks/" + quote(worst.id),
         "task-ok": "tasks/" + quote(fine.id),
+        "queues": "queues",
+        "queue": "queues/reports",
         "workers": "workers",
+        "worker": "workers/" + quote("opsq@reports-2", safe=""),
+        "errors": "errors",
+        "error": "errors/f1",
+        "workflows": "workflows",
+        "workflow": "workflows/" + quote(next(f.root for f in world.views.workflows() if f.members > 1)),
         "types": "types",
+        "type": "types/shop.images.resize",
+        "quarantine": "quarantine",
+        "schedules": "schedules",
         "missing": "nothing/here",
     }
 

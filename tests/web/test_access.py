@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import stat
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 
 from opsq.clock import ManualClock
 from opsq.errors import ConfigError
 from opsq.web.access import accounts
 from opsq.web.access.accounts import Accounts, Token, User
-from opsq.web.access.door import Door
-from opsq.web.access.gate import Gate, local_target
+from opsq.web.access.door import Door, Visitor
+from opsq.web.access.gate import STREAMS_EACH, Gate, local_target
 from opsq.web.access.limits import MAX_KEYS, Allowance, Limiter
 from opsq.web.access.passwords import hash_password, new_token, password_fits, readable
 from opsq.web.access.permissions import PERMISSIONS, ROLES, Role, of_role
@@ -82,6 +84,7 @@ def test_every_route_for_everybody(site: Site, route: object) -> None:
     """From the table: with the permission it is answered, without it is refused, strangers sign in."""
     assert hasattr(route, "permission")
     path = route.path.replace("{id:path}", "no-such-task").replace("{file:path}", "app.css")  # type: ignore[attr-defined]
+    path = path.replace("{verb}", "retry").replace("{id}", "j-none")
     method, need = route.method, route.permission  # type: ignore[attr-defined]
     for role in (None, *ROLES):
         headers = {**SAME, **(basic(role) if role else {})}
@@ -112,13 +115,13 @@ def test_a_stranger_at_a_page_is_led_to_the_form_and_back(site: Site) -> None:
 
 
 def test_a_program_gets_a_challenge(site: Site) -> None:
-    answer = site.ask("/api/overview")
+    answer = site.ask("/api/v1/overview")
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Basic")
     assert answer.json()["error"]["status"] == 401
-    assert site.ask("/api/overview", headers=basic("viewer")).status_code == 200
-    assert site.ask("/api/overview", headers=basic("viewer", "wrong")).status_code == 401
-    assert site.ask("/api/overview", headers={"authorization": "Basic !!"}).status_code == 401
+    assert site.ask("/api/v1/overview", headers=basic("viewer")).status_code == 200
+    assert site.ask("/api/v1/overview", headers=basic("viewer", "wrong")).status_code == 401
+    assert site.ask("/api/v1/overview", headers={"authorization": "Basic !!"}).status_code == 401
 
 
 def test_a_wrong_password_says_no_more_than_that(site: Site) -> None:
@@ -178,7 +181,7 @@ def test_a_token_is_cut_down_and_ends(world: World, path: Path) -> None:
     site = Site(world, path)
     bearer = {"authorization": f"Bearer {shown}"}
     assert site.ask("/metrics", headers=bearer).status_code == 200
-    assert site.ask("/api/overview", headers=bearer).status_code == 403
+    assert site.ask("/api/v1/overview", headers=bearer).status_code == 403
     assert site.ask("/metrics", headers={"authorization": f"Bearer {shown}x"}).status_code == 401
     site.clock.advance(101)
     assert site.ask("/metrics", headers=bearer).status_code == 401
@@ -194,7 +197,7 @@ def test_a_broken_file_lets_nobody_in(site: Site, path: Path) -> None:
     site.sign_in("admin")
     path.write_text("{")
     assert site.ask("/").status_code == 503
-    assert "cannot be read" in site.ask("/api/overview").json()["error"]["message"]
+    assert "cannot be read" in site.ask("/api/v1/overview").json()["error"]["message"]
 
 
 def test_a_write_by_cookie_needs_a_browser_that_says_where_it_comes_from(site: Site) -> None:
@@ -265,6 +268,26 @@ def test_passwords() -> None:
     assert not readable("scrypt$1048577$8$1$AA$AA")
     assert not readable("plain")
     assert hash_password(PASSWORD) != KEPT
+
+
+def test_one_account_keeps_ten_pages_current(site: Site) -> None:
+    gate = Gate(site.door, Limiter(site.clock))
+    anna, otto = Visitor("anna", frozenset(), "session"), Visitor("otto", frozenset(), "session")
+
+    async def endless() -> AsyncIterator[str]:
+        while True:
+            yield "x"
+
+    async def many() -> None:
+        streams = [gate.limited(anna, endless()) for _ in range(STREAMS_EACH)]
+        assert [await anext(each) for each in streams] == ["x"] * STREAMS_EACH
+        with pytest.raises(HTTPException, match="open pages of one account"):
+            gate.limited(anna, endless())
+        assert await anext(gate.limited(otto, endless())) == "x"
+        await streams[0].aclose()  # type: ignore[attr-defined]
+        assert await anext(gate.limited(anna, endless())) == "x"
+
+    asyncio.run(many())
 
 
 def test_the_limiter_forgets_old_windows_and_old_keys() -> None:

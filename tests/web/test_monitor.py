@@ -59,7 +59,7 @@ def test_pages_come_up_without_a_broker(tmp_path: Path) -> None:
         assert "The broker cannot be heard" in page
         assert "secret" not in page
         assert json.loads(read(url + "healthz")) == {"status": "live"}
-        assert json.loads(read(url + "api/overview"))["connected"] is False
+        assert json.loads(read(url + "api/v1/overview"))["connected"] is False
 
 
 def test_it_stops_at_once_with_a_page_open(tmp_path: Path) -> None:

@@ -8,11 +8,18 @@ from urllib.parse import quote
 import pytest
 
 from opsq.events.search import of
+from opsq.web import facts
+from opsq.web.access.door import STRANGER
 from opsq.web.pages import PAGES
 from tests.web.conftest import Get, client
 from tests.web.world import HOSTILE, NIGHT, SHOP, World
 
-PATHS = ("/", "/?range=15m&p=99", "/tasks", "/tasks?q=state:failed", "/workers", "/types", "/types?sort=name")
+PATHS = (
+    "/", "/?range=15m&p=99", "/?range=90d", "/tasks", "/tasks?q=state:failed", "/tasks?q=queue:images%20boom",
+    "/workers", "/workers/opsq%40reports-2", "/workers/celery%40legacy-1", "/types", "/types?sort=name",
+    "/types/shop.images.resize", "/queues", "/queues/reports", "/errors", "/errors/f1", "/workflows", "/quarantine",
+    "/schedules", "/autoscale",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -32,15 +39,22 @@ def test_a_page_is_whole_without_script(get: Get, path: str) -> None:
 def test_navigation_shows_only_pages_that_exist(get: Get) -> None:
     nav = get("/").text.split('<nav aria-label="Main">')[1].split("</nav>")[0]
     links = re.findall(r'href="([^"]+)"', nav)
-    assert links == ["/", "/tasks", "/workers", "/types"]
+    expected = ["/", "/tasks", "/errors", "/workflows", "/queues", "/workers", "/types", "/schedules", "/autoscale"]
+    assert [link for link in links if link != "/audit"] == expected
     assert all(get(link).status_code == 200 for link in links)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_region_of_a_page_stands_in_it(get: Get, world: World, page: object) -> None:
-    task = world.query.tasks().items[0].id
-    path = {"overview": "/", "task": f"/tasks/{task}"}.get(page.name, f"/{page.name}")  # type: ignore[attr-defined]
-    text = get(path).text
+    flow = next(flow.root for flow in world.views.workflows() if flow.members > 1)
+    paths = {
+        "overview": "/", "task": f"/tasks/{world.query.tasks().items[0].id}", "queue": "/queues/images",
+        "worker": "/workers/opsq%40img-1", "type": "/types/shop.images.resize", "error": "/errors/f1",
+        "workflow": f"/workflows/{flow}",
+    }  # fmt: skip
+    answer = get(paths.get(page.name, f"/{page.name}"))  # type: ignore[attr-defined]
+    text = answer.text
+    assert answer.status_code == 200
     for region in page.regions:  # type: ignore[attr-defined]
         assert f'id="{region.id}"' in text, f"{region.id} would never be updated"
 
@@ -141,7 +155,13 @@ def test_hostile_text_never_becomes_markup() -> None:
     ask = client(world)
     task = world.query.tasks(of(state="failed")).items[0]
     from_task = "/tasks/" + quote(task.id, safe="")
-    for path in ("/", "/tasks", from_task, "/workers", "/types", f"/tasks?q={HOSTILE}", f"/tasks?q=type:{HOSTILE}"):
+    named = quote(HOSTILE, safe="")
+    fault = quote(world.views.errors()[0].fault, safe="")
+    for path in (
+        "/", "/tasks", from_task, "/workers", "/types", f"/tasks?q={HOSTILE}", f"/tasks?q=type:{HOSTILE}", "/queues",
+        f"/queues/{named}", f"/types/{named}", "/workers/opsq%40img-1", "/errors", f"/errors/{fault}", "/workflows",
+        f"/workflows/{named}",
+    ):  # fmt: skip
         answer = ask(path)
         assert answer.status_code == 200, path
         text = answer.text
@@ -149,6 +169,49 @@ def test_hostile_text_never_becomes_markup() -> None:
         assert "<img" not in text
         assert "<hx-partial" not in text
         assert "49" not in text.split("<h1")[1].split("</h1>")[0]
+
+
+def test_a_queue_that_is_behind_says_why_and_against_what(get: Get) -> None:
+    text = get("/queues/reports").text
+    said = text.split("</h1>")[1].split("</p>")[0]
+    assert "The oldest waits" in said
+    assert "1\u00a0min is the target" in said
+    assert "never, grows" in text
+    assert "opsq@reports-2" in text
+
+
+def test_a_late_worker_says_how_late_and_what_it_ran(get: Get) -> None:
+    text = get("/workers/opsq%40reports-2").text
+    assert "without a heartbeat" in text.split("</h1>")[1].split("</p>")[0]
+    assert "usually one every 2\u00a0s" in text
+
+
+def test_an_error_names_its_cause_and_where_it_comes_from(get: Get) -> None:
+    listed = get("/errors").text
+    assert "UnidentifiedImageError" in listed
+    text = get("/errors/f1").text
+    aside = text.split("<aside")[1]
+    assert "shop.images.resize" in aside
+    assert "opsq@img-" in aside
+
+
+def test_a_workflow_folds_what_is_alike_and_marks_the_critical_path(get: Get, world: World) -> None:
+    flow = next(flow for flow in world.views.workflows() if flow.members > 1)
+    text = get(f"/workflows/{flow.root}").text
+    assert "images.resize × 8" in text
+    assert text.count('class="critical"') == 3
+    assert "7 ok, 1 failed" in text
+
+
+def test_a_filter_that_history_does_not_count_says_so(get: Get) -> None:
+    assert "No chart of this filter" in get("/tasks?q=queue:images%20boom").text
+    assert 'id="chart-filter"' in get("/tasks?q=queue:images%20state:failed").text
+
+
+def test_who_may_not_see_payloads_sees_no_message_of_an_error(world: World) -> None:
+    seen = facts.errors(world.deps(), STRANGER)
+    assert seen
+    assert all("cannot identify" not in f"{group.title} {group.exception} {group.traceback}" for group in seen)
 
 
 def test_pages_live_below_a_prefix(world: World) -> None:
@@ -171,7 +234,7 @@ def test_what_is_not_there_is_said_in_words_and_in_json(get: Get) -> None:
     page = get("/tasks/nobody-knows-this")
     assert page.status_code == 404
     assert "No such task is known here" in page.text
-    api = get("/api/tasks/nobody-knows-this")
+    api = get("/api/v1/tasks/nobody-knows-this")
     assert api.status_code == 404
     assert api.json() == {"error": {"status": 404, "message": "No such task is known here", "reference": ""}}
     assert get("/nowhere").status_code == 404

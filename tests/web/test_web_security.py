@@ -17,7 +17,10 @@ from tests.web.conftest import Get
 TEMPLATES = sorted(TEMPLATE_DIR.rglob("*.html"))
 
 
-@pytest.mark.parametrize("path", ["/", "/tasks/x", "/api/overview", "/metrics", "/healthz", "/static/app.css", "/no"])
+PATHS = ["/", "/tasks/x", "/api/v1/overview", "/metrics", "/healthz", "/static/app.css", "/no"]
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_every_answer_carries_the_policy(get: Get, path: str) -> None:
     headers = get(path).headers
     assert headers["content-security-policy"] == CONTENT_SECURITY_POLICY

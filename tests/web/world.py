@@ -18,8 +18,10 @@ from opsq.events.query import Query
 from opsq.events.records import DepthSample
 from opsq.events.store import MemoryStore
 from opsq.events.stream import StreamStatus
+from opsq.events.views import Views
 from opsq.events.writer import Writer
 from opsq.web.access.assemble import open_access
+from opsq.web.audit import Trail
 from opsq.web.deps import Deps
 from opsq.web.memo import Memo
 from opsq.web.view_common import Places
@@ -103,6 +105,7 @@ class World:
             self.store, self.cluster, feed=self.feed, stream=self.stream, writer=lambda: self.writer.status,
             clock=self.clock,
         )  # fmt: skip
+        self.views = Views(self.store, self.cluster, clock=self.clock)
         self._random = random.Random(7)
         self._seqs: dict[str, int] = {}
         self._n = 100
@@ -121,9 +124,10 @@ class World:
         """What the application asks for."""
         door, gate = open_access(self.clock, prefix)
         return Deps(
-            door=door, gate=gate, query=self.query, feed=self.feed,
+            door=door, gate=gate, query=self.query, views=self.views, feed=self.feed,
             here=Place("production", broker, "1.4.0"), places=Places(prefix),
             allowed_hosts=frozenset({"localhost", "testserver", "127.0.0.1"}), clock=self.clock, memo=Memo(self.clock),
+            trail=Trail(self.store, self.clock),
         )  # fmt: skip
 
     def tell(self, kind: str, host: str, at: float, uuid: str | None = None, **fields: Any) -> None:
@@ -185,6 +189,31 @@ class World:
         for attempt in range(1, tries + 1):
             at = self._attempt(kind, uuid, worker, call, at, attempt, tries, fails, slow * kind.run_s, wait_s)
         return uuid
+
+    def workflow(self, at: float, parts: int = 8) -> str:
+        """Play a chord: prepare calls ``parts`` resizes, the last of which calls publish; one resize fails."""
+        root = f"flow{self._n:08x}-0000-4000-a000-000000000000"
+        self._n += 1
+
+        def play(id: str, name: str, parent: str | None, begins: float, run_s: float, fails: bool = False) -> None:
+            call = {"name": name, "args": "()", "kwargs": "{}", "queue": "images", "root_id": root, "parent_id": parent}
+            times = {"published_at": begins, "delivered_at": begins + 0.02, "started_at": begins + 0.05}
+            self._at(begins, "task-sent", "web-3", id, **call)
+            self._at(begins + 0.02, "task-received", "img-1", id, **call)
+            self._at(begins + 0.05, "task-started", "img-1", id, **times)
+            end = begins + 0.05 + run_s
+            done = {**times, "finished_at": end, "runtime": run_s, "name": name}
+            if fails:
+                self._at(end, "task-failed", "img-1", id, **done, exception="KeyError('sku-17')", traceback=TRACEBACK)
+            else:
+                self._at(end, "task-succeeded", "img-1", id, **done, result="{'files': 3}")
+
+        play(root, "shop.catalog.rebuild", None, at, 0.4)
+        for part in range(parts):
+            play(f"{root[:-4]}{part + 1:04x}", "shop.images.resize", root, at + 0.4, 0.2 + 0.1 * part, fails=part == 3)
+        last = f"{root[:-4]}{parts:04x}"
+        play(f"{root[:-4]}f00d", "shop.catalog.publish", last, at + 0.5 + 0.1 * parts, 0.6)
+        return root
 
     def _attempt(
         self, kind: Kind, uuid: str, worker: str, call: dict[str, Any], at: float, attempt: int, tries: int,
@@ -257,8 +286,14 @@ def night(minutes: int = 60) -> World:
                 ready = max(0, int(pick.gauss(usual, usual / 3)))
                 world.depth(queue, ready, 0.03 * ready if ready else None)
             world.depth("imports", 0, None)
+        if now == end - FLOW_AT:
+            world.workflow(now)
         world.step(1.0)
     return world
+
+
+FLOW_AT = 200.0
+"""Seconds before the end of the night at which a workflow begins."""
 
 
 def _ticks(start: float, end: float) -> Iterator[float]:

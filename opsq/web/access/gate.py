@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
@@ -41,6 +43,7 @@ class Gate:
         self._door = door
         self._limiter = limiter
         self._prefix = prefix
+        self._streams: Counter[str] = Counter()
 
     async def admit(self, request: Request, need: Need) -> Visitor:
         """Let a request through. Raises HTTPException 303 (a page, to sign in), 401, 403, 429 or 503."""
@@ -49,6 +52,7 @@ class Gate:
             return visitor or STRANGER
         if visitor is None:
             raise self._sign_in_first(request, need)
+        request.state.visitor = visitor
         if need.permission not in visitor.grants:
             raise HTTPException(403, f"{visitor.name} may not do this: it needs the permission {need.permission!r}")
         if need.writes:
@@ -57,6 +61,31 @@ class Gate:
         if need.export:
             self._check_rate(visitor, "export")
         return visitor
+
+    def limited(self, visitor: Visitor, parts: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Give a stream that counts among those of its visitor while it is open. Raises HTTPException 429.
+
+        On an open page everybody is the same visitor, so nobody is counted there.
+        """
+        if visitor.how != "open" and self._streams[visitor.name] >= STREAMS_EACH:
+            raise HTTPException(429, f"At most {STREAMS_EACH} open pages of one account are kept current")
+        return self._counted(visitor, parts)
+
+    async def _counted(self, visitor: Visitor, parts: AsyncIterator[str]) -> AsyncIterator[str]:
+        self._streams[visitor.name] += 1
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            self._streams[visitor.name] -= 1
+            self._streams += Counter()  # forget those with none
+
+    def worth_noting(self, request: Request, error: HTTPException) -> bool:
+        """Tell whether a refusal belongs into the audit: somebody known was not allowed, and not every second again."""
+        visitor: Visitor | None = getattr(request.state, "visitor", None)
+        if visitor is None or error.status_code != 403:
+            return False
+        return not self._limiter.take("refusal", visitor.name, WRITE)
 
     async def recognise(self, request: Request) -> Visitor | None:
         """Find out who asks, none when they did not say. Raises HTTPException 429, 503."""

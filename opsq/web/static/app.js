@@ -184,6 +184,79 @@
     if (plot && !plot.contains(e.relatedTarget)) for (const figure of stacked(plot)) readout(figure, null);
   });
 
+  // ---- suggestions: of the term being typed; the list is the server's, without script the manual says the same
+  const suggestBox = () => $('#suggest');
+  const lastTerm = (text) => text.match(/(?:[^\s"]|"[^"]*"?)*$/)[0];
+  let picked = -1;
+  const suggest = (input) => {
+    const box = suggestBox();
+    if (!box) return;
+    const term = lastTerm(input.value).toLowerCase();
+    const minus = term.startsWith('-') ? '-' : '';
+    const begun = term.slice(minus.length);
+    const found = begun === '' ? [] : $$('#terms option').filter((o) => o.value.toLowerCase().startsWith(begun)
+      && o.value.toLowerCase() !== begun || (o.value.includes(':') && begun.length > 2
+      && o.value.split(':')[1].toLowerCase().includes(begun))).slice(0, 8);
+    picked = -1;
+    box.replaceChildren(...found.map((option, i) => {
+      const item = document.createElement('li');
+      item.id = `suggest-${i}`;
+      item.role = 'option';
+      item.dataset.term = minus + option.value;
+      const name = document.createElement('code');
+      name.textContent = minus + option.value;
+      const doc = document.createElement('span');
+      doc.textContent = option.label;
+      item.append(name, doc);
+      return item;
+    }));
+    box.hidden = found.length === 0;
+    input.setAttribute('aria-expanded', String(!box.hidden));
+    input.removeAttribute('aria-activedescendant');
+  };
+  const pick = (input, by) => {
+    const items = $$('#suggest li');
+    if (!items.length) return;
+    picked = (picked + by + items.length + (picked < 0 && by < 0 ? 1 : 0)) % items.length;
+    items.forEach((item, i) => item.setAttribute('aria-selected', String(i === picked)));
+    items[picked].scrollIntoView({ block: 'nearest' });
+    input.setAttribute('aria-activedescendant', items[picked].id);
+  };
+  const take = (input, term) => {
+    const typed = lastTerm(input.value);
+    input.value = input.value.slice(0, input.value.length - typed.length) + term + (term.endsWith(':') ? '' : ' ');
+    input.focus();
+    suggest(input);
+  };
+  const closeSuggest = () => {
+    const box = suggestBox();
+    if (!box || box.hidden) return false;
+    box.hidden = true;
+    picked = -1;
+    const input = $('[data-suggest]');
+    input?.setAttribute('aria-expanded', 'false');
+    input?.removeAttribute('aria-activedescendant');
+    return true;
+  };
+  for (const input of $$('[data-suggest]')) {
+    input.setAttribute('role', 'combobox');
+    input.setAttribute('aria-controls', 'suggest');
+    input.setAttribute('aria-autocomplete', 'list');
+    input.setAttribute('aria-expanded', 'false');
+  }
+  document.addEventListener('input', (e) => { if (e.target.matches?.('[data-suggest]')) suggest(e.target); });
+  document.addEventListener('keydown', (e) => {
+    if (!e.target.matches?.('[data-suggest]') || suggestBox()?.hidden !== false) return;
+    if (e.key === 'ArrowDown' || e.key === 'ArrowUp') { e.preventDefault(); pick(e.target, e.key === 'ArrowDown' ? 1 : -1); }
+    if ((e.key === 'Enter' || e.key === 'Tab') && picked >= 0) { e.preventDefault(); take(e.target, $$('#suggest li')[picked].dataset.term); }
+    if (e.key === 'Escape') { e.stopImmediatePropagation(); closeSuggest(); }
+  }, true);
+  document.addEventListener('pointerdown', (e) => {
+    const item = e.target.closest?.('#suggest li');
+    const input = $('[data-suggest]');
+    if (item && input) { e.preventDefault(); take(input, item.dataset.term); } else if (e.target !== input) closeSuggest();
+  });
+
   // ---- keys
   const typing = (el) => el?.matches?.('input, textarea, select, [contenteditable]');
   let cursor = '';
