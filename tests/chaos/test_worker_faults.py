@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from tests.chaos.ledger import Promise
 from tests.chaos.site import Site
+from tests.rabbitmq import RabbitServer
 from tests.servers import RedisServer, redis_server
 from tests.tcp_proxy import TcpProxy, tcp_proxy
 
@@ -26,7 +28,7 @@ full_only = pytest.mark.skipif(not FULL, reason="takes too long for make test; m
 RESET_S = 1.0
 RESTART_S = 2.0
 HALF_OPEN_S = 15.0
-FROZEN_S = 20.0
+FROZEN_S = 20.0 if FULL else 2.0
 LOADED_S = 0.5
 """What a loaded machine may add: it is not the fault's doing."""
 AGAIN = Promise(lease_s=60.0)
@@ -83,6 +85,21 @@ def test_reset(server: Any, site: Site, proxy: TcpProxy, record_property: Any) -
     began = time.time()
     proxy.reset()
     again_s = site.first_start_after(site.fault("reset", began) + 0.1)  # what was held goes on by itself
+    record_property("again_s", again_s)
+    finish(site, 200)
+    assert again_s <= RESET_S + LOADED_S
+
+
+def test_the_server_closes_every_connection(server: Any, site: Site, record_property: Any) -> None:
+    """As an administrator can: ``CLIENT KILL``, ``close_all_connections``."""
+    begin(site, server.url, 200, 20.0)
+    began = time.time()
+    if isinstance(server, RabbitServer):
+        server.control("close_all_connections", "by hand")
+    else:
+        with Redis.from_url(server.url) as client:
+            assert sum(client.client_kill_filter(_type=kind, skipme=True) for kind in ("normal", "pubsub")) > 0
+    again_s = site.first_start_after(site.fault("closed", began) + 0.1)
     record_property("again_s", again_s)
     finish(site, 200)
     assert again_s <= RESET_S + LOADED_S
@@ -145,7 +162,6 @@ def test_restart(server: Any, site: Site, record_property: Any) -> None:
     assert again_s <= RESTART_S + LOADED_S
 
 
-@full_only
 def test_frozen(server: Any, site: Site, record_property: Any) -> None:
     begin(site, server.url, 200, 20.0)
     began = time.time()

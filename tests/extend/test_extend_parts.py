@@ -23,6 +23,7 @@ from examples.extend.step import StatusFile
 from opsq import Opsq
 from opsq.broker.connection import open_connection
 from opsq.broker.topology import QueueSpec
+from opsq.control.schedules import ask
 from opsq.core.backends.base import Backend
 from opsq.errors import ConfigError, UsageError
 from opsq.testing.broker_reader import Reader, message
@@ -248,6 +249,22 @@ def test_a_history_store_of_an_installed_package(make_app: MakeApp, install: Ins
             return any(line["id"] in ids and line["state"] == "SUCCESS" and line["task"] == "add" for line in lines)
 
         eventually(archived)
+
+
+def test_a_scheduler_that_reads_a_file(make_app: MakeApp) -> None:
+    app = make_app(beat_scheduler="examples.extend.scheduler:FileScheduler")
+    folder = Path(app.settings.data_dir)
+    folder.mkdir()
+    (folder / "schedule.json").write_text('{"poll": {"task": "add", "schedule": "30s", "args": [1, 2]}}')
+    said = {what: threading.Event() for what in ("leads", "listening", "stopped")}
+    beat = app.Beat(probe=lambda what: said[what].set())
+    beat.start()
+    try:
+        assert said["leads"].wait(20)
+        assert said["listening"].wait(20)
+        assert ask(app.control, "schedule_list", {})["lines"][-1]["name"] == "poll"
+    finally:
+        beat.stop()
 
 
 def test_every_example_is_run_here_and_told_of_in_the_manual() -> None:

@@ -1,0 +1,1 @@
+"""The process that sends calls when they are due: one leader among any number of beats."""
