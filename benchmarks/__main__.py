@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks import (
+    autoscale,
     cpu,
     enqueue,
     events_cost,
@@ -45,6 +46,7 @@ BENCHMARKS = {
     "fold": fold,
     "monitor": monitor,
     "peers": contest,
+    "autoscale": autoscale,
 }
 POOLS = sorted(filling.DEFAULT_SLOTS)
 # What `all` runs, each in a process of its own so that none warms up the next.

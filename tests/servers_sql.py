@@ -2,73 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pytest
+import psycopg
 
+from opsq.testing.postgres_server import NotInstalled, PostgresServer
 from tests.servers import free_port, missing, wait_for_port
 
 DATABASE = "opsq"
+#: What a test writes may go with the machine's power, so it need not wait for the disk.
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB")
+_numbers = itertools.count()
 _QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
-
-class PostgresServer:
-    """A PostgreSQL of our own, without login; ``stop`` and ``start`` keep port and data."""
-
-    def __init__(self, folder: Path) -> None:
-        self._bin = _postgres_bin()
-        self._data = folder / "data"
-        self._as = _unprivileged(folder, "postgres")
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
-        self.url = f"postgresql+psycopg://opsq@127.0.0.1:{self.port}/{DATABASE}"
-
-    def create(self) -> None:
-        """Make the data folder and start with an empty database."""
-        self._run("initdb", "-D", str(self._data), "-U", "opsq", "-A", "trust", "--no-sync", "-E", "UTF8")
-        self.start()
-        self._run("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "opsq", DATABASE)
-
-    def _run(self, program: str, *words: str) -> None:
-        done = subprocess.run([self._bin / program, *words], capture_output=True, text=True, check=False, **self._as)
-        if done.returncode:
-            pytest.fail(f"{program} ended with {done.returncode}: {done.stderr[-500:]}", pytrace=False)
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        words = ["-D", str(self._data), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._data)]
-        # No test pulls the plug, and without it each commit would wait for the disk.
-        words += ["-c", "fsync=off", "-c", "max_connections=200"]
-        self._process = subprocess.Popen([self._bin / "postgres", *words], **_QUIET, **self._as)
-        wait_for_port(self.port, self._process)
-        for _ in range(100):
-            probe = [self._bin / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
-            if subprocess.run(probe, **_QUIET, check=False).returncode == 0:
-                return
-        pytest.fail("PostgreSQL did not get ready", pytrace=False)
-
-    def kill(self) -> None:
-        """Kill it and all its backends."""
-        self._end(signal.SIGQUIT)
-
-    def stop(self) -> None:
-        """Stop it, cutting its connections. Safe to call twice."""
-        self._end(signal.SIGINT)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(how)
-            self._process.wait(timeout=20)
-            self._process = None
 
 
 class MariaServer:
@@ -114,17 +68,6 @@ class MariaServer:
             self._process = None
 
 
-def _postgres_bin() -> Path:
-    """The folder of the newest PostgreSQL server: Debian keeps it off the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    if found:
-        return found[-1].parent
-    program = shutil.which("initdb")
-    if program is None:
-        missing("postgresql", "apt-get install postgresql")
-    return Path(program).resolve().parent
-
-
 def _unprivileged(folder: Path, user: str) -> dict[str, Any]:
     """Options for subprocess that make a server run as ``user`` in ``folder`` when root starts it."""
     if os.geteuid() != 0:
@@ -142,15 +85,40 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A running PostgreSQL for the block."""
+def history_server(*options: str) -> Iterator[PostgresServer]:
+    """A running PostgreSQL for the block; ``new_database`` makes empty ones in it."""
     with _folder() as folder:
-        server = PostgresServer(folder)
-        server.create()
+        folder.chmod(0o755)
+        try:
+            server = PostgresServer(folder, *FAST, *options)
+        except NotInstalled as error:
+            missing("PostgreSQL", str(error))
+        server.start()
         try:
             yield server
         finally:
             server.stop()
+
+
+def new_database(server: PostgresServer) -> str:
+    """The URL of a new, empty database."""
+    name = f"t{next(_numbers)}"
+    with psycopg.connect(server.url, autocommit=True) as db:
+        db.execute(f"CREATE DATABASE {name}")
+    return server.url.rpartition("/")[0] + "/" + name
+
+
+class Database(NamedTuple):
+    """A database as SQLAlchemy names it."""
+
+    url: str
+
+
+@contextmanager
+def postgres_server() -> Iterator[Database]:
+    """An empty database in a running PostgreSQL for the block, for brokers."""
+    with history_server("max_connections=200") as server:
+        yield Database("postgresql+psycopg" + new_database(server).removeprefix("postgresql"))
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import msgspec
 
 UNKNOWN_PARENT: Final = "unknown parent"
 SAMPLES: Final = 20
-_LEDGER: Final = "anomalies"
+#: Their name in the ledger.
+LEDGER: Final = "anomalies"
 _MOST_CHILDREN: Final = 1_000
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
@@ -37,8 +38,8 @@ class Anomalies:
 
     def restore(self, ledger: Mapping[str, bytes]) -> None:
         """Put stored counts back."""
-        if ledger.get(_LEDGER):
-            self._kept = msgspec.msgpack.decode(ledger[_LEDGER], type=_Kept)
+        if ledger.get(LEDGER):
+            self._kept = msgspec.msgpack.decode(ledger[LEDGER], type=_Kept)
 
     def change(self, id: str, at: float, before: Iterable[str], after: Iterable[str]) -> None:
         """A task shows ``after`` now and showed ``before`` until now."""
@@ -102,7 +103,7 @@ class Anomalies:
         if not self._changed:
             return {}
         self._changed = False
-        return {_LEDGER: _ENCODER.encode(self._kept)}
+        return {LEDGER: _ENCODER.encode(self._kept)}
 
     @property
     def counts(self) -> dict[str, int]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from math import inf
 from typing import Final
+from zlib import crc32
 
 import msgspec
 
@@ -39,7 +39,9 @@ _LONGEST_ID: Final = 255
 _SAMPLES: Final = 50
 _MOST_KINDS: Final = 500
 _LARGEST_SEQ: Final = 2**62
+_ID_MASK: Final = (1 << KEY_SHIFT) - 1
 _FINISHED: Final = frozenset(name for _, name in ev.FINAL_STATES)
+_TASK_KINDS: Final = frozenset(ev.KINDS)
 _LEDGER = msgspec.msgpack.Encoder()
 
 
@@ -139,8 +141,9 @@ class Cluster:
         hosts: dict[str, float] = {}
         delta = Delta()
         grown = Grown(set())
+        unnumbered: set[str] = set()
         kinds = self.ledger.kinds
-        vouched = self._vouched.accepts
+        vouched, accepts, seen = self._vouched, self._vouched.accepts, self.sequences.seen
         for event in batch:
             if isinstance(event, Malformed):
                 self._malformed(event)
@@ -149,23 +152,31 @@ class Cluster:
             counted = kind if kind in kinds else self._kind(kind)
             kinds[counted] = kinds.get(counted, 0) + 1
             emitter = event.emitter
-            if not (vouched(host) and (not emitter or vouched(emitter))):
+            if not ((host in vouched or accepts(host)) and (not emitter or emitter in vouched or accepts(emitter))):
                 self._malformed(Malformed(f"{counted}: the name of its sender cannot be kept", ascii(host)[:200]))
                 continue
-            if emitter and event.seq is not None and 0 <= event.seq <= _LARGEST_SEQ:
-                self.sequences.seen(emitter, host, event.seq, now)
+            if emitter and (seq := event.seq) is not None and 0 <= seq <= _LARGEST_SEQ:
+                seen(emitter, host, seq, now)
             elif live:
-                self.sequences.seen_unnumbered(host, now)
-            if kind.startswith("worker-"):
+                unnumbered.add(host)
+            if kind not in _TASK_KINDS and kind.startswith("worker-"):
                 self.workers.said(sane(event, now), now)
                 grown.workers = True
                 continue
-            if live and hosts.get(host, 0.0) < event.timestamp < LATEST_TIME:
-                hosts[host] = event.timestamp
-            if event.uuid and kind.startswith("task-"):
-                by_task.setdefault(event.uuid[:_LONGEST_ID], []).append(event)
+            at, id = event.timestamp, event.uuid
+            if live and hosts.get(host, 0.0) < at < LATEST_TIME:
+                hosts[host] = at
+            if id and (kind in _TASK_KINDS or kind.startswith("task-")):
+                id = id[:_LONGEST_ID]
+                of_task = by_task.get(id)
+                if of_task is None:
+                    by_task[id] = [event]
+                else:
+                    of_task.append(event)
                 if kind in FAILING:
                     failures.append(event)
+        for host in unnumbered:
+            self.sequences.seen_unnumbered(host, now)
         for host, at in hosts.items():
             self.skews.heard(host, at, now)
             if host in self.workers.records:  # clients are not workers
@@ -191,12 +202,14 @@ class Cluster:
         self.samples.append(f"{event.reason}: {event.sample}")
 
     def _fold(self, by_task: dict[str, list[Event]], delta: Delta, grown: Grown, now: float) -> None:
-        missing = [id for id in by_task if id not in self.live]
-        for row in self._store.load(missing).values() if missing else ():
+        missing = self.live.missing(by_task)
+        found = self._store.load(missing) if missing else {}
+        for row in found.values():
             self.live.put(row.id, row.key, row.evidence, finished=row.state in _FINISHED)
+        unknown = set(missing).difference(found)
         fresh: list[tuple[str, Summary, bytes]] = []
         for id, events in by_task.items():
-            known = self.live.get(id)
+            known = None if id in unknown else self.live.get(id)
             before = ev.EMPTY if known is None else ev.decode(known[1])
             after = ev.fold(before, events)
             try:
@@ -222,8 +235,8 @@ class Cluster:
         self, id: str, key: int, before: Summary | None, after: Summary, data: bytes, delta: Delta, now: float
     ) -> None:
         delta.change(before, after)
-        cell = (after.state, after.type, after.queue, after.worker)
-        old = None if before is None else (before.state, before.type, before.queue, before.worker)
+        cell = after[:4]
+        old = None if before is None else before[:4]
         if old != cell:
             self._count(cell, 1)
             if old is not None:
@@ -269,7 +282,12 @@ class Cluster:
                 self.errors.heard(self.errors.admit(fault, OTHER), event)
 
     def _count(self, cell: Cell, sign: int) -> None:
-        add_cells(self.cells, {cell: sign})
+        cells = self.cells
+        total = cells.get(cell, 0) + sign
+        if total:
+            cells[cell] = total
+        else:
+            cells.pop(cell, None)
         self._cells[cell] = self._cells.get(cell, 0) + sign
 
     def _with_keys(
@@ -287,6 +305,10 @@ class Cluster:
                 key += 1
             self._new_keys.add(key)
             yield id, summary, data, key
+
+    def summary_of(self, known: ev.Evidence) -> Summary:
+        """What is counted of a task: names beyond the bounds count together."""
+        return self._bounded(summarise(known))
 
     def _bounded(self, summary: Summary) -> Summary:
         """Names beyond the bound count together, so that a flood of names cannot fill memory."""
@@ -374,4 +396,4 @@ def _admit(names: set[str], name: str, limit: int) -> bool:
 
 
 def _id_bits(id: str) -> int:
-    return int.from_bytes(blake2b(id.encode("utf-8", "surrogatepass"), digest_size=3).digest()) & ((1 << KEY_SHIFT) - 1)
+    return crc32(id.encode("utf-8", "surrogatepass")) & _ID_MASK

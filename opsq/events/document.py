@@ -6,6 +6,7 @@ has looked at its document, and the index is built from the same document.
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
@@ -20,6 +21,7 @@ TEXTS: Final = ("args", "kwargs", "result", "exception")
 FIGURES: Final = ("runtime", "wait", "total", "retries", "memory")
 #: A word has to be this long to be looked up as the beginning of an id.
 ID_LETTERS: Final = 4
+_UUID: Final = re.compile(r"[0-9a-fA-F]{32}")
 _ARGS, _KWARGS, _RESULT, _EXCEPTION = (FIELDS[name] for name in TEXTS)
 _RSS: Final = FIELDS["rss_bytes"]
 _BROKER, _PREFETCH, _START, _RUN, _, _TOTAL = range(6)
@@ -169,8 +171,7 @@ def id_holds(id: str, text: str) -> bool:
 
 def is_uuid(id: str) -> bool:
     """Is this an id of the usual form, 32 hexadecimal digits?"""
-    digits = id.replace("-", "")
-    return len(digits) == 32 and all(digit in "0123456789abcdefABCDEF" for digit in digits)
+    return _UUID.fullmatch(id.replace("-", "")) is not None
 
 
 def has_pair(kwargs: str, key: str, value: str) -> bool:

@@ -22,7 +22,8 @@ FAILING: Final = frozenset({"task-failed", "task-retried"})
 SAMPLES: Final = 10
 #: Groups not heard of for this long make room for new ones.
 FORGET_S: Final = 90 * 86400.0
-_LEDGER: Final = "error:"
+#: What the names of groups in the ledger begin with.
+LEDGER: Final = "error:"
 _LONGEST_TRACEBACK: Final = 8_192
 _LONGEST_EXCEPTION: Final = 1_024
 _LONGEST_ID: Final = 255
@@ -40,6 +41,22 @@ class ErrorFacts(msgspec.Struct, array_like=True):
     last_at: float
     newest: list[tuple[float, str]] = []
     told: tuple[float, str, str, str] = (0.0, "", "", "")
+
+
+def joined(one: bytes, other: bytes) -> bytes:
+    """What two monitors stored of the same group, as one; a group that one of them forgot is the other's."""
+    if not one or not other:
+        return one or other
+    mine, theirs = (msgspec.msgpack.decode(data, type=ErrorFacts) for data in (one, other))
+    newest = sorted({*mine.newest, *theirs.newest}, reverse=True)[:SAMPLES]
+    facts = ErrorFacts(
+        mine.fault,
+        min(mine.first_at, theirs.first_at),
+        max(mine.last_at, theirs.last_at),
+        newest,
+        max(mine.told, theirs.told),
+    )
+    return _ENCODER.encode(facts)
 
 
 def event_fault(event: Event) -> str | None:
@@ -69,7 +86,7 @@ class ErrorGroups:
     def restore(self, ledger: Mapping[str, bytes]) -> None:
         """Put stored groups back."""
         for key, data in ledger.items():
-            if key.startswith(_LEDGER) and data:
+            if key.startswith(LEDGER) and data:
                 facts = msgspec.msgpack.decode(data, type=ErrorFacts)
                 self._facts[facts.fault] = facts
 
@@ -111,7 +128,7 @@ class ErrorGroups:
         taken = {}
         for fault in self._changed:
             facts = self._facts.get(fault)
-            taken[_LEDGER + fault] = b"" if facts is None else _ENCODER.encode(facts)
+            taken[LEDGER + fault] = b"" if facts is None else _ENCODER.encode(facts)
         self._changed.clear()
         return taken
 

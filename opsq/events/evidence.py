@@ -96,7 +96,19 @@ _DECODER = msgspec.msgpack.Decoder(_Stored)
 def encode(evidence: Evidence) -> bytes:
     """Turn evidence into its canonical bytes. Raises ValueError for text that is not Unicode."""
     marks, bundles = evidence.marks, evidence.bundles
-    hosts = sorted({mark[3] for mark in marks}.union([bundle[3] for bundle in bundles]))
+    names = {mark[3] for mark in marks}
+    for bundle in bundles:
+        names.add(bundle[3])
+    hosts = sorted(names)
+    if len(hosts) == 1:  # as of most tasks when nobody announces what is published
+        return _ENCODER.encode(
+            (
+                hosts,
+                [(kind, at, clock, 0, attempt, own) for kind, at, clock, _, attempt, own in marks],
+                [(rank, at, clock, 0, held) for rank, at, clock, _, held in bundles],
+                evidence.others,
+            )
+        )
     place = hosts.index
     return _ENCODER.encode(
         (
@@ -154,6 +166,10 @@ def fold(evidence: Evidence, events: Iterable[Event]) -> Evidence:
         if clock is None or not 0 <= clock < _LARGEST_CLOCK:
             clock = 0
         host = event.hostname[:_LONGEST_HOST]
+        if not event.fields and code >= 0:
+            # All that Celery says of a start.
+            marks.append((code, at, clock, host, 0, {}))
+            continue
         attempt = event.fields.get("attempt")
         if type(attempt) is not int or not 0 < attempt < 1_000_000:
             attempt = attempt_of(event)

@@ -91,7 +91,8 @@ class Plan:
     """How fields of one shape (names and types) are split, when nothing about the shape is odd.
 
     own, shared: stored codes in canonical order, and what gets their values. texts: those that must not be empty
-    first; limits: their most characters; filled: how many of them must not be empty. names: those of shared, by code.
+    first; limits: their most characters, shortest: the least of these; filled: how many of them must not be empty.
+    names: those of shared, by code.
     """
 
     own: tuple[int, ...]
@@ -100,6 +101,7 @@ class Plan:
     shared_values: Callable[[dict[str, Any]], tuple[Any, ...]]
     texts: Callable[[dict[str, Any]], tuple[str, ...]]
     limits: tuple[int, ...]
+    shortest: int
     filled: int
     numbers: Callable[[dict[str, Any]], tuple[float, ...]]
     names: dict[int, str]
@@ -126,8 +128,8 @@ def clean_fields(event: Event, attempt: int) -> tuple[dict[int | str, Any], Plan
         texts = plan.texts(fields)
         if (
             # Not less than is also so for NaN; a sum beyond the bound may still be fine, and is looked at closely.
-            sum(map(abs, plan.numbers(fields))) < _LARGEST_NUMBER
-            and all(map(ge, plan.limits, map(len, texts)))
+            (plan.numbers is _nothing or sum(map(abs, plan.numbers(fields))) < _LARGEST_NUMBER)
+            and (not texts or max(map(len, texts)) <= plan.shortest or all(map(ge, plan.limits, map(len, texts))))
             and "" not in texts[: plan.filled]
         ):
             return dict(zip(plan.own, plan.own_values(fields), strict=False)) if plan.own else {}, plan, _NOTHING
@@ -190,10 +192,11 @@ def _plan(
     own.sort()
     shared.sort()
     texts.sort(key=lambda name: name in _MAY_BE_EMPTY)
+    limits = tuple(_SPECS[name][3] for name in texts)
     return Plan(
         tuple(code for code, _ in own), _getter([name for _, name in own]),
         tuple(code for code, _ in shared), _getter([name for _, name in shared]),
-        _getter(texts), tuple(_SPECS[name][3] for name in texts), sum(name not in _MAY_BE_EMPTY for name in texts),
+        _getter(texts), limits, min(limits, default=0), sum(name not in _MAY_BE_EMPTY for name in texts),
         _getter(numbers), dict(shared),
     )  # fmt: skip
 

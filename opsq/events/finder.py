@@ -36,6 +36,8 @@ MOST_LOOKED: Final = 20_000
 _FIRST_ROWS: Final = 64
 _MOST_ROWS: Final = 512
 _MOST_SEGMENTS: Final = 16
+#: Rows checked between two looks at the clock while counting.
+_COUNTED_ROWS: Final = 128
 
 
 # -- one segment -----------------------------------------------------------------------------------------------------
@@ -121,10 +123,19 @@ class _Look:
         if not bits:
             return []
         keys = self.keys()
+        if bits.bit_count() < _FEW:
+            few: list[int] = []
+            while bits:
+                lowest = bits & -bits
+                few.append(keys[lowest.bit_length() - 1])
+                bits ^= lowest
+            return few
         flags = f"{bits:b}".encode()[::-1].translate(_FLAGS)
         return list(compress(keys, flags))
 
 
+#: So few positions are taken out one by one; more of them by a pass over all.
+_FEW: Final = 64
 _FLAGS: Final = bytes(code == 49 for code in range(256))
 
 
@@ -257,8 +268,8 @@ def count(
                 total += len(source.within(look, bits))
             else:
                 unsure += source.within(look, bits)
-        if enough():
-            return Count(total, exact=False)
+            if enough():
+                return Count(min(total, most), exact=False)
     if total > most:
         return Count(most, exact=False)
     checked = _count_keys(unsure, shelf, ready, most - total, enough)
@@ -267,10 +278,10 @@ def count(
 
 def _count_keys(keys: list[int], shelf: Shelf, ready: Plan, most: int, enough: Callable[[], bool]) -> Count:
     total = 0
-    for start in range(0, len(keys), _MOST_ROWS):
-        chunk = keys[start : start + _MOST_ROWS]
+    for start in range(0, len(keys), _COUNTED_ROWS):
+        chunk = keys[start : start + _COUNTED_ROWS]
         total += sum(matches(ready.root, Looked(row), ready.now) for row in shelf.rows(chunk))
-        if total > most or (enough() and start + _MOST_ROWS < len(keys)):
+        if total > most or (enough() and start + _COUNTED_ROWS < len(keys)):
             return Count(min(total, most), exact=False)
     return Count(total, exact=True)
 

@@ -1,7 +1,8 @@
 """Keeps the search index behind the writer: a thread that takes rows that came to rest and makes segments of them.
 
-It works in small portions and pauses between them, for longer while much is written, because it shares the
-interpreter with the fold. Whatever it has not done yet is found by looking at the rows, so it may stop anywhere.
+It works in portions and pauses between them, for longer while much is written and altogether in a flood, because it
+shares the interpreter with the fold. Whatever it has not done yet is found by looking at the rows, so it may stop
+anywhere.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ MERGED_AT_ONCE: Final = 16
 IDLE_S: Final = 1.0
 #: Writing more rows a second than this counts as busy, and then only a sixth of the time is taken.
 BUSY_ROWS_PER_S: Final = 2_000.0
-#: Beyond this the fold needs the interpreter to itself, and the index catches up afterwards.
-FLOOD_ROWS_PER_S: Final = 8_000.0
+#: Beyond this the fold needs the interpreter to itself: the index waits, and catches up afterwards.
+FLOOD_ROWS_PER_S: Final = 6_000.0
 _BUSY_PAUSE: Final = 5.0
-_FLOOD_PAUSE: Final = 25.0
 _IDLE_PAUSE: Final = 0.2
+#: A portion that was full is followed by one so many times larger, up to a whole segment.
+_GROWTH: Final = 4
 _RETRY_S: Final = 5.0
 
 
@@ -87,6 +89,10 @@ class IndexSide(Protocol):
         """Put one segment in the place of several, in one transaction."""
         ...
 
+    def tidy(self) -> None:
+        """Do what the store wants done every second or so, beside its writer. Raises StoreUnavailable."""
+        ...
+
     def close(self) -> None:
         """Let go."""
         ...
@@ -108,6 +114,8 @@ class Indexer:
         self._thread: threading.Thread | None = None
         self._stepping = threading.Lock()
         self._written = 0
+        self._per_s = 0.0
+        self._portion = FEWEST
         self._looked_at = self._clock.monotonic()
         self._made_at = self._looked_at
 
@@ -135,8 +143,10 @@ class Indexer:
         pause = IDLE_S
         while not self._stopping.wait(pause):
             began = self._clock.monotonic()
+            pause = IDLE_S
             try:
-                worked = self.step()
+                self._side.tidy()
+                worked = not self.flooded() and self.step()
             except StoreUnavailable as error:
                 log.warning("the search index stands still; searches look at more rows", extra={"error": str(error)})
                 pause = _RETRY_S
@@ -145,18 +155,19 @@ class Indexer:
                 log.exception("the search index stands still; searches look at more rows")
                 pause = _RETRY_S
                 continue
-            spent = self._clock.monotonic() - began
-            pause = spent * self._rest() if worked else IDLE_S
+            if worked:
+                spent = self._clock.monotonic() - began
+                pause = spent * (_BUSY_PAUSE if self._per_s > BUSY_ROWS_PER_S else _IDLE_PAUSE)
+        self._side.close()  # here too, for when ``stop`` could not wait so long
 
-    def _rest(self) -> float:
-        """How long to pause after a portion, in times of what it took."""
+    def flooded(self) -> bool:
+        """Is more written now than can be indexed beside it? Thread: the indexer's."""
         now = self._clock.monotonic()
-        per_s = self._written / max(1e-3, now - self._looked_at)
-        if now - self._looked_at > 1.0:
+        if now - self._looked_at >= 1.0:
+            # Halved at most: a writer that stood still for a moment has the more to write in the next.
+            self._per_s = max(self._written / (now - self._looked_at), self._per_s / 2)
             self._written, self._looked_at = 0, now
-        if per_s > FLOOD_ROWS_PER_S:
-            return _FLOOD_PAUSE
-        return _BUSY_PAUSE if per_s > BUSY_ROWS_PER_S else _IDLE_PAUSE
+        return self._per_s > FLOOD_ROWS_PER_S
 
     def step(self, *, everything: bool = False) -> bool:
         """Make one segment or merge some; false when there is nothing to do. everything: do not wait for rest.
@@ -169,15 +180,18 @@ class Indexer:
     def _step(self, everything: bool) -> bool:
         now = self._clock.now()
         quiet, long_quiet = (now + 1e6,) * 2 if everything else (now - QUIET_S, now - LONG_QUIET_S)
-        ripe = self._side.ripe(stamp_of(quiet), ENDED, stamp_of(long_quiet), inverted.SEGMENT_DOCS)
+        portion = inverted.SEGMENT_DOCS if everything else self._portion
+        ripe = self._side.ripe(stamp_of(quiet), ENDED, stamp_of(long_quiet), portion)
         waited = self._clock.monotonic() - self._made_at >= LONGEST_WAIT_S
+        # A backlog is taken in whole segments, which are made once; what comes now and then in small ones.
+        calm = self._per_s <= BUSY_ROWS_PER_S
+        full = calm and len(ripe) == portion
+        self._portion = min(portion * _GROWTH, inverted.SEGMENT_DOCS) if full else FEWEST
         if not ripe or not (everything or waited or len(ripe) >= FEWEST):
             return self._merge()
-        # Not all of a backlog at once: between a small and a large portion nothing is gained, only held up.
-        taken = ripe if len(ripe) == inverted.SEGMENT_DOCS or everything else ripe[:FEWEST]
-        for one in taken:
+        for one in ripe:
             self._builder.add(one.row.key, one.row.id, one.numbers, read(one.row))
-        self._side.add(self._builder.finish(), taken, self._dead(taken))
+        self._side.add(self._builder.finish(), ripe, self._dead(ripe))
         self._made_at = self._clock.monotonic()
         return True
 

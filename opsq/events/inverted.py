@@ -20,8 +20,9 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from math import log2
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -38,11 +39,11 @@ _DIMENSION_SPACE: Final = 2 << 24
 _COLUMN_SPACE: Final = 8 << 24
 _LOW_24: Final = _WORD_SPACE - 1
 _WORDS: Final = re.compile(r"\w+")
-_REMEMBERED_WORDS: Final = 200_000
 #: Text beyond this is found only as far as here; one result of a megabyte must not fill a segment.
 _LONGEST_TEXT: Final = 4_096
 _ENCODER: Final = msgspec.msgpack.Encoder()
 Block = tuple[list[int], list[bytes]]
+T = TypeVar("T")
 _BLOCKS: Final[msgspec.msgpack.Decoder[Block]] = msgspec.msgpack.Decoder(Block)
 
 
@@ -128,15 +129,15 @@ def column_table(number: Number) -> bytes:
 
 
 class Builder:
-    """Collects documents of one segment. Words are remembered from one segment to the next. Thread: one."""
+    """Collects documents of one segment; what terms their words have is looked at once a word. Thread: one."""
 
     def __init__(self) -> None:
-        self._words: dict[str, tuple[int, ...]] = {}
         self._clear()
 
     def _clear(self) -> None:
         self._keys: array[int] = array("Q")
-        self._terms: dict[int, array[int]] = {}
+        self._words: dict[str, array[int]] = {}
+        self._numbers: dict[tuple[int | None, ...], array[int]] = {}
         self._columns = [bytearray() for _ in FIGURES]
 
     def __len__(self) -> int:
@@ -146,40 +147,52 @@ class Builder:
         """Take one task in. numbers: of its state, type, queue and worker. At most ``SEGMENT_DOCS`` times."""
         position = len(self._keys)
         self._keys.append(key)
-        found = {dimension_term(dimension, number) for dimension, number in enumerate(numbers)}
-        known = self._words
-        for text in (*document.texts, "" if is_uuid(id) else id.lower()):
-            if text:
-                for word in _WORDS.findall(text[:_LONGEST_TEXT]):
-                    terms = known.get(word)
-                    found.update(self._learn(word) if terms is None else terms)
-        postings = self._terms
-        for term in found:
-            positions = postings.get(term)
+        _note(self._numbers, tuple(numbers), position)
+        words = self._words
+        text = "\n".join([each[:_LONGEST_TEXT] for each in document.texts])
+        for word in {*_WORDS.findall(text)}:
+            positions = words.get(word)
             if positions is None:
-                postings[term] = array("H", (position,))
+                words[word] = array("H", (position,))
             else:
                 positions.append(position)
+        if not is_uuid(id):
+            for word in _WORDS.findall(id.lower()):
+                _note(words, word, position)
         for column, name, value in zip(self._columns, FIGURES, document.figures, strict=True):
-            column.append(code_of(scaled(name, value)))
+            column.append(0 if value is None else code_of(scaled(name, value)))
 
-    def _learn(self, word: str) -> tuple[int, ...]:
-        if len(self._words) >= _REMEMBERED_WORDS:
-            self._words.clear()
-        terms = self._words[word] = (word_term(word), *piece_terms(word))
-        return terms
+    def _terms(self) -> dict[int, bytes]:
+        """Every term with the positions of the words and names that have it."""
+        parts: dict[int, list[array[int]]] = {}
+        for numbers, positions in self._numbers.items():
+            for dimension, number in enumerate(numbers):
+                parts.setdefault(dimension_term(dimension, number), []).append(positions)
+        for word, positions in self._words.items():
+            parts.setdefault(word_term(word), []).append(positions)
+            for term in piece_terms(word):
+                parts.setdefault(term, []).append(positions)
+        size = (len(self._keys) + 7) // 8
+        return {
+            term: packed(held[0] if len(held) == 1 else array("H", sorted({*chain.from_iterable(held)})), size)
+            for term, held in parts.items()
+        }
 
     def finish(self) -> Segment:
         """The segment of what was added, and start the next."""
-        postings: dict[int, bytes] = {}
-        size = (len(self._keys) + 7) // 8
-        for term, positions in self._terms.items():
-            postings[term] = packed(positions, size)
+        postings = self._terms()
         for figure, column in enumerate(self._columns):
             postings[column_term(figure)] = bytes(reversed(column))
         segment = Segment(self._keys, list(blocks_of(postings)))
         self._clear()
         return segment
+
+
+def _note(of: dict[T, array[int]], what: T, position: int) -> None:
+    """Note that the newest task has it; a second time changes nothing."""
+    positions = of.setdefault(what, array("H"))
+    if not positions or positions[-1] != position:
+        positions.append(position)
 
 
 def packed(positions: array[int], size: int) -> bytes:

@@ -29,6 +29,11 @@ class LiveTasks:
     def __contains__(self, id: str) -> bool:
         return id in self._open or id in self._finished
 
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """Those of these tasks that are not in memory."""
+        opened, finished = self._open, self._finished
+        return [id for id in ids if id not in opened and id not in finished]
+
     def get(self, id: str) -> tuple[int, bytes] | None:
         """The row key and evidence of a task."""
         data = self._open.get(id) or self._finished.get(id)

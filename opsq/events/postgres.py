@@ -18,17 +18,20 @@ import psycopg
 
 from opsq.clock import Clock, SystemClock
 from opsq.errors import StoreUnavailable
+from opsq.events.anomalies import LEDGER as ANOMALIES
+from opsq.events.error_groups import LEDGER as GROUPS
 from opsq.events.indexer import Indexer, stamp_of
 from opsq.events.postgres_index import PostgresIndex
-from opsq.events.postgres_merge import Merged, merge_rows, merged_slices
+from opsq.events.postgres_merge import Merged, merge_rows, merged_ledger, merged_slices
+from opsq.events.postgres_parts import add_to_cells, note_removed, put_slices, read_cells, read_ledger, read_slices
 from opsq.events.postgres_read import COLUMNS, Db, Reader, connect
 from opsq.events.postgres_schema import VERSION, WRITE_LOCK, migrate, plain, version_of
 from opsq.events.records import time_key
+from opsq.events.removed import figures_without_room
 from opsq.events.rollup import STORED_TIERS, SliceKey
 from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Restored, Retention, TaskRow
 from opsq.masking import mask_url
 
-_BETWEEN: Final = "\x1f"
 _COUNTS_S: Final = 1.0
 _INCOMING: Final = (
     'CREATE TEMP TABLE IF NOT EXISTS incoming (key bigint, id text COLLATE "C", state integer, type integer, '
@@ -51,6 +54,7 @@ class PostgresStore:
         self._stamp = 0
         self._counts_lock = threading.Lock()
         self._counts: tuple[float, Mapping[Cell, int]] = (-1e9, {})
+        self._told: tuple[float, Mapping[str, bytes]] = (-1e9, {})
         self._removed_slices_at = 0.0
         self._reader = Reader(url)
         self._names = self._reader.names
@@ -95,7 +99,7 @@ class PostgresStore:
             self._epoch, self.shared = self._current_epoch(db), False
             workers = {name: bytes(record) for name, record in db.execute("SELECT name, record FROM workers")}
             ledger = {name: bytes(value) for name, value in db.execute("SELECT name, value FROM ledger")}
-            return Restored(_cells(db), workers, ledger)
+            return Restored(read_cells(db), workers, ledger)
 
     def _current_epoch(self, db: Db) -> int:
         row = db.execute("SELECT epoch FROM state").fetchone()
@@ -122,7 +126,7 @@ class PostgresStore:
     def fetch_slices(self, keys: Iterable[SliceKey]) -> Mapping[SliceKey, bytes]:
         """Stored slices by key, as far as they exist."""
         with self._used() as db:
-            return _slices(db, list(keys))
+            return read_slices(db, list(keys))
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -136,26 +140,30 @@ class PostgresStore:
                 db.execute("SELECT pg_advisory_xact_lock(%s)", (WRITE_LOCK,))
                 epoch = self._current_epoch(db)
                 shared = self.shared or (self._epoch is not None and epoch != self._epoch)
+                ledger: Mapping[str, bytes] = changes.ledger
                 if shared:
-                    self._join(db, changes)
+                    ledger = self._join(db, changes)
                 else:
                     self._rows_in(db, list(changes.rows.values()))
-                    _add_cells(db, changes.cells)
-                    _put_slices(db, changes.slices)
-                self._whole(db, changes)
+                    add_to_cells(db, changes.cells)
+                    put_slices(db, changes.slices)
+                self._whole(db, changes, ledger)
                 db.execute("UPDATE state SET epoch = %s", (epoch + 1,))
             self._epoch, self.shared = epoch + 1, shared
         self.indexer.wrote(len(changes.rows))
 
-    def _join(self, db: Db, changes: Changes) -> None:
-        """Count only what the stored rows grow by."""
+    def _join(self, db: Db, changes: Changes) -> dict[str, bytes]:
+        """Count only what the stored rows grow by; returns the ledger that belongs to it."""
         known = {row.id: row for row in self._rows(db, [plain(id) for id in changes.rows])}
         merged: Merged = merge_rows(changes.rows.values(), known, self._clock.now())
         self._name_all(db, merged.rows)
         self._rows_in(db, merged.rows)
-        _add_cells(db, merged.cells)
+        add_to_cells(db, merged.cells)
         wanted = {*merged.slices, *changes.slices}
-        _put_slices(db, merged_slices(_slices(db, sorted(wanted)), merged.slices, changes.slices))
+        put_slices(db, merged_slices(read_slices(db, sorted(wanted)), merged.slices, changes.slices))
+        present = {id for (id,) in db.execute("SELECT id FROM tasks WHERE id = ANY(%s::text[])", (merged.parents,))}
+        stored = read_ledger(db, [ANOMALIES, *changes.ledger])
+        return merged_ledger(stored, changes.ledger, merged.changed, present)
 
     def _rows_in(self, db: Db, rows: Sequence[TaskRow]) -> None:
         if not rows:
@@ -186,7 +194,7 @@ class PostgresStore:
             "root = excluded.root, evidence = excluded.evidence"
         )
 
-    def _whole(self, db: Db, changes: Changes) -> None:
+    def _whole(self, db: Db, changes: Changes, ledger: Mapping[str, bytes]) -> None:
         kept = [(plain(name), record) for name, record in changes.workers.items() if record is not None]
         gone = [plain(name) for name, record in changes.workers.items() if record is None]
         with db.cursor() as cursor:
@@ -196,10 +204,10 @@ class PostgresStore:
                 )
             if gone:
                 cursor.execute("DELETE FROM workers WHERE name = ANY(%s::text[])", (gone,))
-            if changes.ledger:
+            if ledger:
                 cursor.executemany(
                     "INSERT INTO ledger VALUES (%s,%s) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                    list(changes.ledger.items()),
+                    list(ledger.items()),
                 )
 
     def _name_all(self, db: Db, rows: Iterable[TaskRow]) -> None:
@@ -226,7 +234,7 @@ class PostgresStore:
             if now - self._removed_slices_at > 60.0:
                 self._removed_slices_at = now
                 self._sweep(db, retention, now)
-            return self._retain(db, oldest, full)
+            return self._retain(db, oldest, full, now)
 
     def _sweep(self, db: Db, retention: Retention, now: float) -> None:
         for tier in STORED_TIERS:
@@ -236,14 +244,18 @@ class PostgresStore:
         if retention.audit_s is not None:
             db.execute("DELETE FROM audit WHERE at < %s", (now - retention.audit_s,))
 
-    def _retain(self, db: Db, oldest: int, full: bool) -> Removed:
+    def _retain(self, db: Db, oldest: int, full: bool, now: float) -> Removed:
         row = db.execute(
             "SELECT max(key) FROM (SELECT key FROM tasks WHERE %s OR key < %s ORDER BY key LIMIT %s) doomed",
             (full, oldest, RETAIN_CHUNK),
         ).fetchone()
-        if row is None or row[0] is None:
+        last = None if row is None else row[0]
+        if full:
+            for width, before in figures_without_room(last, now):
+                db.execute("DELETE FROM slices WHERE width = %s AND start < %s", (width, before))
+        if last is None:
             return Removed()
-        last = row[0]
+        note_removed(db, last, now)
         name = self._names.names
         self._names.refresh(db)
         cells: dict[Cell, int] = {}
@@ -257,7 +269,7 @@ class PostgresStore:
         db.execute("DELETE FROM fresh WHERE key <= %s", (last,))
         db.execute("DELETE FROM blocks WHERE segment IN (SELECT id FROM segments WHERE high <= %s)", (last,))
         db.execute("DELETE FROM segments WHERE high <= %s", (last,))
-        _add_cells(db, cells)
+        add_to_cells(db, cells)
         rows = -sum(cells.values())
         return Removed(last + 1, rows, cells, more=rows >= RETAIN_CHUNK)
 
@@ -271,9 +283,33 @@ class PostgresStore:
             read_at, counts = self._counts
             if self._clock.monotonic() - read_at > _COUNTS_S:
                 with self._reader.shelf() as shelf:
-                    counts = _cells(shelf.db)
+                    counts = read_cells(shelf.db)
                 self._counts = (self._clock.monotonic(), counts)
             return counts
+
+    def ledger(self) -> Mapping[str, bytes] | None:
+        """What the database has of error groups and anomalies, at most a second old, when several monitors write."""
+        if not self.shared:
+            return None
+        with self._counts_lock:
+            read_at, found = self._told
+            if self._clock.monotonic() - read_at > _COUNTS_S:
+                with self._reader.shelf() as shelf:
+                    sql = "SELECT name, value FROM ledger WHERE name = %s OR starts_with(name, %s)"
+                    found = {name: bytes(value) for name, value in shelf.db.execute(sql, (ANOMALIES, GROUPS))}
+                self._told = (self._clock.monotonic(), found)
+            return found
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """For the block, other monitors wait before they write."""
+        with self._used() as db:
+            db.execute("SELECT pg_advisory_lock(%s)", (WRITE_LOCK,))
+        try:
+            yield
+        finally:
+            if not db.closed:
+                db.execute("SELECT pg_advisory_unlock(%s)", (WRITE_LOCK,))
 
     def index(self) -> bool:
         """Bring the search index a step further without waiting for rest."""
@@ -293,57 +329,6 @@ class PostgresStore:
 
 def _renamed(row: TaskRow, id: str) -> TaskRow:
     return row if row.id == id else TaskRow(row.key, id, *row.cell, row.root, row.evidence)
-
-
-def _cells(db: Db) -> dict[Cell, int]:
-    found: dict[Cell, int] = {}
-    for text, n in db.execute("SELECT cell, n FROM cells WHERE n <> 0"):
-        state, type, queue, worker = text.split(_BETWEEN)
-        found[state, type or None, queue or None, worker or None] = n
-    return found
-
-
-def _add_cells(db: Db, cells: Mapping[Cell, int]) -> None:
-    if not cells:
-        return
-    summed: dict[str, int] = {}
-    for cell, amount in cells.items():
-        text = _BETWEEN.join(plain(part or "") for part in cell)
-        summed[text] = summed.get(text, 0) + amount
-    db.execute(
-        "INSERT INTO cells SELECT * FROM unnest(%s::text[], %s::bigint[]) "
-        "ON CONFLICT (cell) DO UPDATE SET n = cells.n + excluded.n",
-        (list(summed), list(summed.values())),
-    )
-
-
-def _slices(db: Db, keys: Sequence[SliceKey]) -> dict[SliceKey, bytes]:
-    if not keys:
-        return {}
-    asked = {(width, start, plain(series)): (width, start, series) for width, start, series in keys}
-    widths, starts, series = zip(*asked, strict=True)
-    found = db.execute(
-        "SELECT width, start, series, data FROM slices JOIN unnest(%s::integer[], %s::bigint[], %s::text[]) "
-        "AS wanted (width, start, series) USING (width, start, series)",
-        (list(widths), list(starts), list(series)),
-        binary=True,
-    )
-    return {asked[width, start, name]: data for width, start, name, data in found}
-
-
-def _put_slices(db: Db, slices: Mapping[SliceKey, bytes]) -> None:
-    if not slices:
-        return
-    with db.cursor() as cursor:
-        db.execute("CREATE TEMP TABLE IF NOT EXISTS sliced (LIKE slices) ON COMMIT DELETE ROWS")
-        with cursor.copy("COPY sliced FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(["int4", "text", "int8", "bytea"])
-            for (width, start, series), data in slices.items():
-                copy.write_row((width, plain(series), start, data))
-        cursor.execute(
-            "INSERT INTO slices SELECT * FROM sliced "
-            "ON CONFLICT (width, series, start) DO UPDATE SET data = excluded.data"
-        )
 
 
 def open_url(url: str) -> PostgresStore:

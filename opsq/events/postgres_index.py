@@ -123,6 +123,9 @@ class PostgresIndex:
             if new.keys:
                 self._keep(db, new)
 
+    def tidy(self) -> None:
+        """Nothing: the server does by itself what there is to do."""
+
     def close(self) -> None:
         """Close the connection; may be called twice."""
         self._closed = True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import psycopg
 from opsq.errors import StoreUnavailable
 from opsq.events import finder, inverted
 from opsq.events.grammar import Node
+from opsq.events.postgres_cache import KEYS, Directory, SegmentCache, block_of
 from opsq.events.postgres_schema import plain, refuse_newer, version_of
 from opsq.events.rows import DIMENSIONS, MOST_COUNTED, Count, Found, TaskRow
 from opsq.events.search_plan import SegmentInfo
@@ -30,12 +30,15 @@ Db = psycopg.Connection[Any]
 
 def connect(url: str) -> Db:
     """A connection in the schema of history, every statement its own transaction. Raises StoreUnavailable."""
+    db: Db | None = None
     try:
         db = psycopg.connect(url, connect_timeout=CONNECT_S, autocommit=True, application_name="opsq history")
         db.execute("SET search_path = opsq, public")
         # A generic plan for a list of keys would forget that the list is short.
         db.execute("SET jit = off")
     except psycopg.Error as error:
+        if db is not None:
+            db.close()
         raise StoreUnavailable(f"history in {mask_url(url)} cannot be reached: {str(error).strip()}") from error
     return db
 
@@ -63,24 +66,24 @@ class Names:
 class PostgresShelf:
     """One consistent look at the tables, inside a transaction. Thread: one."""
 
-    def __init__(self, db: Db, names: Names) -> None:
+    def __init__(self, db: Db, names: Names, cache: SegmentCache) -> None:
         self.db = db
         self._names = names
-        self._cells: list[list[str]] | None = None
+        self._cache = cache
+        self._columns: list[frozenset[str]] | None = None
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.db.execute(sql, values, binary=True).fetchall()
 
     def names(self, dimension: str) -> Mapping[str | None, int | None]:
         """Every name of a dimension with its number; taken from the counts, which are few."""
-        if self._cells is None:
-            self._cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n <> 0")]
+        if self._columns is None:
+            cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n <> 0")]
+            columns = zip(*cells, strict=True) if cells else ((),) * len(DIMENSIONS)
+            self._columns = [frozenset(column) for column in columns]
         numbers = self._names.numbers
-        found: dict[str | None, int | None] = {}
-        for cell in self._cells:
-            name = cell[DIMENSIONS.index(dimension)] or None
-            found[name] = numbers.get(name) if name is not None else None
-        return found
+        known = self._columns[DIMENSIONS.index(dimension)]
+        return {name or None: numbers.get(name) if name else None for name in known}
 
     def floor(self) -> int:
         """The key of the oldest row."""
@@ -97,32 +100,54 @@ class PostgresShelf:
 
     def keys(self, segment: int) -> array[int]:
         """Row keys of a segment by position."""
+        data = self._cache.get(segment, KEYS)
+        if data is None:
+            data = b"".join(data for (data,) in self._all("SELECT keys FROM segments WHERE id = %s", (segment,)))
+            self._cache.put(segment, KEYS, data)
         found = array("Q")
-        for (data,) in self._all("SELECT keys FROM segments WHERE id = %s", (segment,)):
-            found.frombytes(data)
+        found.frombytes(data)
         return found
 
     def postings(self, segments: Sequence[int], terms: Sequence[int]) -> Mapping[tuple[int, int], bytes]:
         """Positions by segment and term: each block that is needed is read once, all in one round trip."""
-        sql = (
-            "SELECT segment, first, data FROM blocks JOIN (SELECT DISTINCT s AS segment, "
-            "(SELECT max(first) FROM blocks WHERE segment = s AND first <= t) AS first "
-            "FROM unnest(%s::bigint[]) s, unnest(%s::bigint[]) t) wanted USING (segment, first)"
-        )
-        held: dict[int, list[tuple[int, bytes]]] = {}
-        for segment, first, data in self._all(sql, (list(segments), list(terms))):
-            held.setdefault(segment, []).append((first, data))
+        places = {
+            (segment, term): (segment, first)
+            for segment, directory in self._directory(segments).items()
+            for term in terms
+            if (first := block_of(directory, term)) is not None
+        }
+        blocks = self._blocks(set(places.values()))
         found: dict[tuple[int, int], bytes] = {}
-        for segment, blocks in held.items():
-            blocks.sort()
-            firsts = [first for first, _ in blocks]
-            read = [inverted.read_block(data) for _, data in blocks]
-            for term in terms:
-                place = bisect_right(firsts, term) - 1
-                data = inverted.in_block(read[place], term) if place >= 0 else None
-                if data is not None:
-                    found[segment, term] = data
+        for wanted, place in places.items():
+            held = inverted.in_block(blocks[place], wanted[1]) if place in blocks else None
+            if held is not None:
+                found[wanted] = held
         return found
+
+    def _directory(self, segments: Sequence[int]) -> dict[int, Directory]:
+        found = self._cache.directory(segments)
+        unknown = [segment for segment in segments if segment not in found]
+        if unknown:
+            sql = (
+                "SELECT segment, array_agg(first ORDER BY first) FROM blocks "
+                "WHERE segment = ANY(%s::bigint[]) GROUP BY segment"
+            )
+            for segment, firsts in self._all(sql, (unknown,)):
+                found[segment] = self._cache.learn(segment, firsts)
+        return found
+
+    def _blocks(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], inverted.Block]:
+        held = {place: data for place in places if (data := self._cache.get(*place)) is not None}
+        missing = sorted(place for place in places if place not in held)
+        if missing:
+            sql = (
+                "SELECT segment, first, data FROM blocks JOIN unnest(%s::bigint[], %s::bigint[]) "
+                "AS wanted (segment, first) USING (segment, first)"
+            )
+            for segment, first, data in self._all(sql, tuple(map(list, zip(*missing, strict=True)))):
+                held[segment, first] = data
+                self._cache.put(segment, first, data)
+        return {place: inverted.read_block(data) for place, data in held.items()}
 
     def rows(self, keys: Sequence[int]) -> list[TaskRow]:
         """Rows by key, newest first."""
@@ -151,6 +176,7 @@ class Reader:
     def __init__(self, url: str) -> None:
         self._url = url
         self.names = Names()
+        self._cache = SegmentCache()
         self._free: list[Db] = []
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(MOST_CONNECTIONS)
@@ -205,7 +231,7 @@ class Reader:
         with self._borrowed() as db, db.transaction():
             db.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             self.names.refresh(db)
-            yield PostgresShelf(db, self.names)
+            yield PostgresShelf(db, self.names, self._cache)
 
     def task(self, id: str) -> TaskRow | None:
         """One row."""
@@ -266,14 +292,18 @@ class Reader:
             return int((db.execute("SELECT count(*) FROM fresh").fetchone() or (0,))[0])
 
     def size_bytes(self) -> int:
-        """The room history takes, estimated: rows by what the newest thousand take, with their share of indexes.
+        """The room history takes, estimated: rows by what the newest thousand take, with their share of indexes;
+        figures likewise.
 
         The size of the tables would not fall when rows are removed, so it cannot say when enough was removed.
         """
         sql = (
             "SELECT greatest((SELECT sum(n) FROM cells), (SELECT count(*) FROM (SELECT 1 FROM tasks LIMIT 1000) few)) "
             "* (coalesce((SELECT avg(octet_length(evidence)) FROM "
-            "(SELECT evidence FROM tasks ORDER BY key DESC LIMIT 1000) newest), 0) + 320)"
+            "(SELECT evidence FROM tasks ORDER BY key DESC LIMIT 1000) newest), 0) + 320) "
+            # Figures: as many as the planner believes there are, each as large as some of them.
+            "+ (SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'opsq.slices'::regclass) * (coalesce((SELECT "
+            "avg(octet_length(data)) FROM (SELECT data FROM slices LIMIT 200) sampled), 0) + 150)"
         )
         with self._borrowed() as db:
             return int((db.execute(sql).fetchone() or (0,))[0])

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec import structs
+
 from opsq.clock import Clock, SystemClock
 from opsq.events import series as rolled
 from opsq.events.attach import AttachStatus
 from opsq.events.cluster import Cluster
+from opsq.events.document import Looked, matches
 from opsq.events.evidence import decode
 from opsq.events.facets import FacetCounts
 from opsq.events.feed import Feed
 from opsq.events.levels import fresh_depths
 from opsq.events.life import OUTCOMES
+from opsq.events.queues import drain_s, rates
 from opsq.events.records import (
     Counters,
     DepthSample,
@@ -33,8 +37,8 @@ from opsq.events.records import (
     TaskTypeItem,
     WorkerItem,
 )
-from opsq.events.rollup import ALL_TIME, ARRIVED, COMBINATION, decode_slice, parts
-from opsq.events.rows import Cell, Count, TaskRow
+from opsq.events.rollup import ALL_TIME, COMBINATION, decode_slice, parts
+from opsq.events.rows import Cell, Count, Found, TaskRow
 from opsq.events.search import EVERYTHING, Search
 from opsq.events.store import Store
 from opsq.events.stream import StreamStatus
@@ -47,9 +51,10 @@ from opsq.wire import states
 PAGE: Final = 50
 LONGEST_PAGE: Final = 1_000
 #: Counting the tasks of a search takes no longer than this, then the figure is "at least".
-COUNT_S: Final = 0.02
+COUNT_S: Final = 0.015
 CHILDREN: Final = 100
 _RATE_S: Final = 60
+_NO_KEY: Final = 1 << 63
 
 
 class Query:
@@ -154,11 +159,7 @@ class Query:
         return tuple(sorted(found, key=lambda queue: (-(queue.ready or 0), queue.name)))
 
     def _queue(self, name: str, sample: DepthSample | None, workers: tuple[str, ...], now: float) -> QueueItem:
-        recent = self._cluster.rollup.recent("q:" + name)
-        last = [data.counts for second, data in recent.items() if now - _RATE_S <= second < int(now)]
-        arrived = sum(counts[ARRIVED] for counts in last) / _RATE_S
-        done = sum(counts[0] + counts[1] for counts in last) / _RATE_S
-        drains = sample is not None and sample.ready > 0 and done > arrived
+        arrived, done = rates(self._cluster.rollup.recent("q:" + name), now, _RATE_S)
         return QueueItem(
             name=name,
             ready=sample.ready if sample else None,
@@ -166,9 +167,9 @@ class Query:
             oldest_age_s=sample.oldest_age_s if sample else None,
             consumers=sample.consumers if sample else None,
             sampled_at=sample.at if sample else None,
-            arrived_per_s=max(0.0, arrived),
-            done_per_s=max(0.0, done),
-            drain_s=sample.ready / (done - arrived) if drains and sample else None,
+            arrived_per_s=arrived,
+            done_per_s=done,
+            drain_s=drain_s(sample.ready if sample else None, arrived, done),
             workers=workers,
         )
 
@@ -183,7 +184,9 @@ class Query:
         """A page of tasks, newest first. before: ``older`` of the page before."""
         limit = max(1, min(limit, LONGEST_PAGE))
         now = search.asked_at or self._clock.now()
-        found = self._store.find(search.root, now, before=before, limit=limit)
+        found = self._with_unwritten(
+            self._store.find(search.root, now, before=before, limit=limit), search, before, limit
+        )
         if search.by_names_alone:
             total = Count(FacetCounts(self._cells()).total(search), exact=True)
         elif before is None and found.older is None and found.complete:
@@ -194,11 +197,29 @@ class Query:
         return TaskPage(
             items=tuple(map(self._item, found.rows)),
             older=found.older,
-            total=total.value,
+            # Counting may have been stopped before it got as far as the page itself.
+            total=max(total.value, len(found.rows) + (found.older is not None)) if not total.exact else total.value,
             at_least=not total.exact,
             scanned=found.looked,
             complete=found.complete,
         )
+
+    def _with_unwritten(self, found: Found, search: Search, before: int | None, limit: int) -> Found:
+        """The page with what the store cannot take at present, which is in memory; of that the newest is looked at."""
+        kept = self._unwritten()
+        if not kept:
+            return found
+        now = search.asked_at or self._clock.now()
+        high, low = before or _NO_KEY, found.older or 0
+        rows = [row for row in found.rows if row.id not in kept]
+        rows += [row for row in kept.values() if low <= row.key < high and matches(search.root, Looked(row), now)]
+        rows.sort(key=lambda row: row.key, reverse=True)
+        if len(rows) <= limit:
+            return structs.replace(found, rows=rows)
+        return structs.replace(found, rows=rows[:limit], older=rows[limit - 1].key)
+
+    def _unwritten(self) -> Mapping[str, TaskRow]:
+        return self._writer().kept if self._writer else {}
 
     def facets(self, search: Search = EVERYTHING, *, most: int = 50) -> Facets:
         """How many tasks each state, type, queue and worker has under the rest of the filter."""
@@ -206,7 +227,7 @@ class Query:
 
     def task(self, id: str) -> TaskDetail | None:
         """One task with every try and its relatives, ``None`` when nothing is known of it."""
-        row = self._store.task(id)
+        row = self._unwritten().get(id) or self._store.task(id)
         if row is None:
             return None
         known = decode(row.evidence)

@@ -100,7 +100,11 @@ class TaskItem(Struct, frozen=True, kw_only=True):
 
 
 class TaskDetail(Struct, frozen=True, kw_only=True):
-    """Everything that is known of one task. children: newest 100 tasks it called. published_by: node name."""
+    """Everything that is known of one task. children: newest 100 tasks it called. published_by: node name.
+
+    payload: ``{"args": […], "kwargs": {…}}`` as JSON text, secrets taken out. complete: it is the whole of them,
+    unchanged, so that the call can be made again.
+    """
 
     item: TaskItem
     tries: tuple[Try, ...]
@@ -112,6 +116,8 @@ class TaskDetail(Struct, frozen=True, kw_only=True):
     parent: TaskItem | None = None
     children: tuple[TaskItem, ...] = ()
     others: tuple[Mapping[str, Any], ...] = ()
+    payload: str | None = None
+    complete: bool | None = None
 
 
 class TaskPage(Struct, frozen=True, kw_only=True):

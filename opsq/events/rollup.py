@@ -152,6 +152,7 @@ _Flow = dict[tuple[int, str | None, str | None], list[int]]
 #: Per second and (type, queue, worker): a row a run: outcome, seconds of slot, then the sketch bucket of each segment.
 _Rows = dict[tuple[int, str | None, str | None, str], list[tuple[float, ...]]]
 _ABSENT: Final = -1
+_bucket: Final = sketch.index
 _FIRST_SEGMENT: Final = 2
 
 
@@ -212,7 +213,9 @@ class Delta:
         if held is None:
             held = rows[key] = []
         segments = run.segments
-        held.append((run.outcome, segments[_RUN] or 0.0, *map(_bucket, segments)))
+        held.append(
+            (run.outcome, segments[_RUN] or 0.0, *[_ABSENT if each is None else _bucket(each) for each in segments])
+        )
         if run.fault is not None:
             sign = 1 if rows is self._more else -1
             for name in (FAULT + run.fault, fault_part(run.fault, summary.type, run.version, run.worker)):
@@ -293,10 +296,6 @@ def _without(mine: tuple[T, ...], others: tuple[T, ...]) -> list[T]:
         else:
             left.append(one)
     return left
-
-
-def _bucket(length_s: float | None) -> int:
-    return _ABSENT if length_s is None else sketch.index(length_s)
 
 
 class Rollup:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 from opsq.errors import ConfigError, Fault, StoreTaken, StoreUnavailable
 from opsq.events.indexer import Indexer, stamp_of
 from opsq.events.records import time_key
+from opsq.events.removed import LEDGER, figures_without_room, more_gone
 from opsq.events.rollup import STORED_TIERS, SliceKey
 from opsq.events.sqlite_index import SqliteIndex
 from opsq.events.sqlite_read import COLUMNS, Reader, row_of
@@ -28,6 +29,7 @@ from opsq.events.sqlite_schema import VERSION, id_hash, migrate, version_of
 from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Restored, Retention, TaskRow
 
 _CACHE_KIB: Final = 64 * 1024
+_CHECKPOINT_PAGES: Final = 32_000
 _MANY: Final = 500
 _BETWEEN: Final = "\x1f"
 #: A row that is not fresh and exists is known to a segment, in a state that is now old.
@@ -57,9 +59,11 @@ class SqliteStore:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self._db.execute("PRAGMA wal_autocheckpoint = 4000")
+            # The indexer copies the log into the file; the writer only where that does not get to the end of it.
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._db.execute("PRAGMA journal_size_limit = 67108864")
             migrate(self._db, str(self.path))
+            (self._greatest,) = self._db.execute("SELECT coalesce(max(key), -1) FROM tasks").fetchone()
             self._numbers: dict[str, int] = {name: id for id, name in self._db.execute("SELECT id, name FROM names")}
         except (sqlite3.Error, OSError) as error:
             self._release_lock()
@@ -136,7 +140,8 @@ class SqliteStore:
 
         def read() -> set[int]:
             found: set[int] = set()
-            for chunk in _chunks(list(keys)):
+            # Keys grow with time, so most new ones are beyond all that were ever written.
+            for chunk in _chunks([key for key in keys if key <= self._greatest]):
                 sql = f"SELECT key FROM tasks WHERE key IN ({_marks(chunk)})"
                 found.update(key for (key,) in self._db.execute(sql, chunk))
             return found
@@ -166,6 +171,8 @@ class SqliteStore:
     def _write(self, changes: Changes) -> None:
         # In the order of the table, or every row would find its page anew.
         rows = sorted(changes.rows.values(), key=_key_of)
+        if rows:
+            self._greatest = max(self._greatest, rows[-1].key)
         self._name_all(rows)
         number = self._numbers
         self._stamp = stamp = max(self._stamp + 1, stamp_of(time.time()))
@@ -230,7 +237,7 @@ class SqliteStore:
             if now - self._removed_slices_at > 60.0:
                 self._removed_slices_at = now
                 self._sweep(retention, now)
-            return self._retain(oldest, full)
+            return self._retain(oldest, full, now)
 
         return self._transaction(act)
 
@@ -242,13 +249,16 @@ class SqliteStore:
         if retention.audit_s is not None:
             self._db.execute("DELETE FROM audit WHERE at < ?", (now - retention.audit_s,))
 
-    def _retain(self, oldest: int, full: bool) -> Removed:
+    def _retain(self, oldest: int, full: bool, now: float) -> Removed:
         (last,) = self._db.execute(
             "SELECT max(key) FROM (SELECT key FROM tasks WHERE ? OR key < ? ORDER BY key LIMIT ?)",
             (full, oldest, RETAIN_CHUNK),
         ).fetchone()
+        if full:
+            self._drop_figures(last, now)
         if last is None:
             return Removed()
+        self._note_removed(last, now)
         cells: dict[Cell, int] = {}
         doomed = self._db.execute(
             "SELECT state, type, queue, worker, count(*) FROM tasks WHERE key <= ? GROUP BY 1, 2, 3, 4", (last,)
@@ -264,9 +274,28 @@ class SqliteStore:
         self._add_cells(cells)
         return Removed(last + 1, rows, cells, more=rows >= RETAIN_CHUNK)
 
+    def _drop_figures(self, last: int | None, now: float) -> None:
+        """Where room is short, figures go with the tasks they are of."""
+        for width, before in figures_without_room(last, now):
+            self._db.execute("DELETE FROM slices WHERE width = ? AND start < ?", (width, before))
+
+    def _note_removed(self, last: int, now: float) -> None:
+        (stored,) = self._db.execute("SELECT max(value) FROM ledger WHERE name = ?", (LEDGER,)).fetchone()
+        doomed = self._db.execute("SELECT evidence FROM tasks WHERE key <= ?", (last,))
+        record = more_gone(stored, (evidence for (evidence,) in doomed), now)
+        self._db.execute("INSERT OR REPLACE INTO ledger VALUES (?,?)", (LEDGER, record))
+
     def counts(self) -> Mapping[Cell, int] | None:
         """One monitor writes a file, so its own counts are all."""
         return None
+
+    def ledger(self) -> Mapping[str, bytes] | None:
+        """One monitor writes a file, so its own is all."""
+        return None
+
+    def alone(self) -> AbstractContextManager[None]:
+        """The lock beside the file keeps others out all the time."""
+        return nullcontext()
 
     def index(self) -> bool:
         """Bring the search index a step further without waiting for rest."""

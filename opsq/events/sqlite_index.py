@@ -59,11 +59,11 @@ class SqliteIndex:
         self._keep(segment)
         self._db.executemany("UPDATE segments SET dead = ? WHERE id = ?", [(bits, id) for id, bits in dead])
         taken = list(taken)
-        # A row that changed while the segment was made stays fresh, and this segment knows it from now on.
-        self._db.executemany("UPDATE fresh SET again = 1 WHERE key = ?", [(one.row.key,) for one in taken])
         self._db.executemany(
             "DELETE FROM fresh WHERE key = ? AND stamp = ?", [(one.row.key, one.stamp) for one in taken]
         )
+        # A row that changed while the segment was made stays fresh, and this segment knows it from now on.
+        self._db.executemany("UPDATE fresh SET again = 1 WHERE key = ?", [(one.row.key,) for one in taken])
 
     def _keep(self, segment: inverted.Segment) -> None:
         cursor = self._db.execute(
@@ -109,6 +109,13 @@ class SqliteIndex:
                 raise
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the search index of {self._path} cannot be written: {error}") from error
+
+    def tidy(self) -> None:
+        """Copy what was written from the log into the file, so that the writer hardly ever has to."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"the log of {self._path} cannot be copied: {error}") from error
 
     def close(self) -> None:
         """Close the connection; may be called twice."""

@@ -59,7 +59,7 @@ class SqliteShelf:
     def __init__(self, db: sqlite3.Connection, names: Names) -> None:
         self.db = db
         self._names = names
-        self._cells: list[list[str]] | None = None
+        self._columns: list[frozenset[str]] | None = None
         self._blocks: dict[tuple[int, int], inverted.Block] = {}
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -67,14 +67,13 @@ class SqliteShelf:
 
     def names(self, dimension: str) -> Mapping[str | None, int | None]:
         """Every name of a dimension with its number; taken from the counts, which are few."""
-        if self._cells is None:
-            self._cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n != 0")]
+        if self._columns is None:
+            cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n != 0")]
+            columns = zip(*cells, strict=True) if cells else ((),) * len(DIMENSIONS)
+            self._columns = [frozenset(column) for column in columns]
         numbers = self._names.numbers
-        found: dict[str | None, int | None] = {}
-        for cell in self._cells:
-            name = cell[DIMENSIONS.index(dimension)] or None
-            found[name] = numbers.get(name) if name is not None else None
-        return found
+        known = self._columns[DIMENSIONS.index(dimension)]
+        return {name or None: numbers.get(name) if name else None for name in known}
 
     def floor(self) -> int:
         """The key of the oldest row."""
@@ -170,22 +169,24 @@ class Reader:
         return self._local.known  # type: ignore[no-any-return]
 
     def _read(self, act: Callable[[sqlite3.Connection, Names], T]) -> T:
-        try:
-            db, names = self._connection()
-            names.refresh(db)
+        # Of one moment, or a row could have a name that came after the names were read.
+        with self._look() as (db, names):
             return act(db, names)
-        except sqlite3.Error as error:
-            raise StoreUnavailable(f"history in {self._path} cannot be read: {error}") from error
 
     @contextmanager
     def shelf(self) -> Iterator[SqliteShelf]:
         """One consistent look at the file for the block. Raises StoreUnavailable."""
+        with self._look() as (db, names):
+            yield SqliteShelf(db, names)
+
+    @contextmanager
+    def _look(self) -> Iterator[tuple[sqlite3.Connection, Names]]:
         try:
             db, names = self._connection()
             db.execute("BEGIN")
             try:
                 names.refresh(db)
-                yield SqliteShelf(db, names)
+                yield db, names
             finally:
                 if db.in_transaction:
                     db.execute("COMMIT")

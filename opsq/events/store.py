@@ -10,12 +10,14 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Final, Protocol
 
 from opsq.events.document import Looked, matches
 from opsq.events.grammar import Node
 from opsq.events.records import time_key
+from opsq.events.removed import LEDGER, more_gone
 from opsq.events.rollup import SliceKey
 from opsq.events.rows import DIMENSIONS as DIMENSIONS
 from opsq.events.rows import MOST_COUNTED, Count, Found
@@ -83,6 +85,10 @@ class Store(Protocol):
         """Tasks by cell when several monitors write here, else ``None``: the writer's own are all. Thread: any."""
         ...
 
+    def ledger(self) -> Mapping[str, bytes] | None:
+        """Error groups and anomalies as stored when several monitors write here, else ``None``. Thread: any."""
+        ...
+
     def relatives(self, root: str, limit: int) -> list[TaskRow]:
         """The newest rows of a workflow but its root, newest first. Thread: any."""
         ...
@@ -113,6 +119,10 @@ class Store(Protocol):
 
     def audit(self, before: int | None = None, limit: int = 100) -> list[tuple[int, float, bytes]]:
         """The newest of those: (id, epoch seconds, record), newest first; with ``before`` a smaller id. Thread: any."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """For the block, nobody else writes: other monitors of the same history wait."""
         ...
 
     def size_bytes(self) -> int:
@@ -199,11 +209,13 @@ class MemoryStore:
                 doomed = min(len(self._keys), RETAIN_CHUNK)
             if not doomed:
                 return Removed()
-            return self._drop(doomed, more=too_old > doomed)
+            return self._drop(doomed, now, more=too_old > doomed)
 
-    def _drop(self, count: int, *, more: bool) -> Removed:
+    def _drop(self, count: int, now: float, *, more: bool) -> Removed:
         cells: dict[Cell, int] = {}
         dropped, self._keys = self._keys[:count], self._keys[count:]
+        evidence = (self._rows[self._ids[key]].evidence for key in dropped)
+        self._ledger[LEDGER] = more_gone(self._ledger.get(LEDGER), evidence, now)
         for key in dropped:
             row = self._rows.pop(self._ids.pop(key))
             self._bytes -= _ROW_OVERHEAD_BYTES + len(row.evidence)
@@ -262,6 +274,10 @@ class MemoryStore:
         """The writer's own counts are all."""
         return None
 
+    def ledger(self) -> Mapping[str, bytes] | None:
+        """The writer's own is all."""
+        return None
+
     def index(self) -> bool:
         """There is none: every row is looked at."""
         return False
@@ -279,6 +295,10 @@ class MemoryStore:
         """The newest of those, newest first."""
         with self._lock:
             return [one for one in reversed(self._audit) if before is None or one[0] < before][:limit]
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Nobody else can write."""
+        return nullcontext()
 
     def size_bytes(self) -> int:
         """An estimate of the room rows take."""

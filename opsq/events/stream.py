@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 PREFETCH: Final = 1_000
 FIRST_RETRY_S: Final = 0.5
-LONGEST_RETRY_S: Final = 15.0
+#: A broker that is back is heard again well within five seconds, however long it was away.
+LONGEST_RETRY_S: Final = 3.0
 
 
 class Receiver(Protocol):

@@ -41,6 +41,7 @@ _FINAL_NAMES: Final = dict(FINAL_STATES)
 _ARGS, _KWARGS, _PARENT = FIELDS["args"], FIELDS["kwargs"], FIELDS["parent_id"]
 _EXPIRES, _EXCHANGE, _ROUTING_KEY = FIELDS["expires"], FIELDS["exchange"], FIELDS["routing_key"]
 _RESULT, _EXCEPTION = FIELDS["result"], FIELDS["exception"]
+_PAYLOAD, _COMPLETE = FIELDS["payload"], FIELDS["complete"]
 #: Fields a ``Try`` has by name; everything else is among its details.
 _NAMED: Final = frozenset(
     FIELDS[name]
@@ -178,6 +179,8 @@ def detail(
             for kind, marks in evidence.others.items()
             for mark in marks
         ),
+        payload=known.get(_PAYLOAD),
+        complete=known.get(_COMPLETE),
     )
 
 

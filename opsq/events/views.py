@@ -12,8 +12,9 @@ from msgspec import Struct, structs
 
 from opsq.clock import Clock, SystemClock
 from opsq.events import series as rolled
+from opsq.events.anomalies import Anomalies
 from opsq.events.cluster import OTHER, Cluster
-from opsq.events.error_groups import ErrorFacts
+from opsq.events.error_groups import ErrorFacts, ErrorGroups
 from opsq.events.faults import exception_type, template
 from opsq.events.flows import Flow
 from opsq.events.levels import fresh_depths
@@ -30,6 +31,7 @@ from opsq.events.rollup import (
     fault_parts,
     fault_prefix,
 )
+from opsq.events.shape import Column, run_shape
 from opsq.events.store import Store
 from opsq.events.workers import LATE, ONLINE, liveness
 from opsq.events.workflows import MOST_MEMBERS, Workflow, workflow
@@ -133,12 +135,12 @@ class Views:
     def errors(self, *, limit: int = 200) -> tuple[ErrorGroup, ...]:
         """Error groups, the one heard of last first, without parts and trends."""
         counts = {series: decode_slice(data) for _, series, data in self._store.slices(ALL_TIME, 0, 1, prefix=FAULT)}
-        known = sorted(self._cluster.errors.copy(), key=lambda facts: (-facts.last_at, facts.fault))[:limit]
+        known = sorted(self._errors().copy(), key=lambda facts: (-facts.last_at, facts.fault))[:limit]
         return tuple(_group(facts, counts.get(FAULT + facts.fault)) for facts in known)
 
     def error(self, fault: str, *, window_s: float = 86_400.0) -> ErrorGroup | None:
         """One error group whole, with its trend over the window."""
-        facts = self._cluster.errors.get(fault)
+        facts = self._errors().get(fault)
         if facts is None or not facts.last_at:
             return None
         now = self._clock.now()
@@ -154,6 +156,21 @@ class Views:
         return _group(
             facts, totals[0] if totals else None, types=types, versions=versions, workers=workers, trend=trend
         )
+
+    def _errors(self) -> ErrorGroups:
+        """The fold's own; those stored when other monitors write there, too."""
+        shared = self._store.ledger()
+        if shared is None:
+            return self._cluster.errors
+        groups = ErrorGroups(self._cluster.limits.errors)
+        groups.restore(shared)
+        return groups
+
+    # -- task types ----------------------------------------------------------------------------------------------------
+
+    def run_shape(self, name: str, *, window_s: float = 3600.0) -> tuple[Column, ...]:
+        """How long the runs of one task type took over the window, as counts by length and time."""
+        return run_shape(self._store, name, window_s, self._clock.now())
 
     # -- workflows -----------------------------------------------------------------------------------------------------
 
@@ -171,8 +188,12 @@ class Views:
 
     def anomalies(self) -> tuple[Anomaly, ...]:
         """What should not happen and did, the most frequent first."""
-        newest = self._cluster.anomalies.samples()
-        counts = self._cluster.anomalies.counts
+        shared = self._store.ledger()
+        known = self._cluster.anomalies
+        if shared is not None:
+            known = Anomalies()
+            known.restore(shared)
+        newest, counts = known.samples(), known.counts
         ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         return tuple(Anomaly(kind, count, tuple(newest.get(kind, ()))) for kind, count in ordered)
 

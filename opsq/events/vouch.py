@@ -18,24 +18,21 @@ _LARGEST: Final = 2**53
 _MOST_NAMES: Final = 50_000
 
 
-class Vouched:
-    """Names that were looked at. Bounded; a flood of names only means that they are looked at again."""
+class Vouched(set[str]):
+    """Names that were looked at and can be kept. Bounded; a flood of them only means that they are looked at again.
 
-    def __init__(self) -> None:
-        self._names: set[str] = set()
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._names
+    A set itself, because every event asks twice and a method of ours would cost more than the answer.
+    """
 
     def accepts(self, name: str) -> bool:
         """Can this name be kept?"""
-        if name in self._names:
+        if name in self:
             return True
         if not name or len(name) > LONGEST_NAME or not _is_unicode(name):
             return False
-        if len(self._names) >= _MOST_NAMES:
-            self._names.clear()
-        self._names.add(name)
+        if len(self) >= _MOST_NAMES:
+            self.clear()
+        self.add(name)
         return True
 
 

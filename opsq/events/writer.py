@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from heapq import nlargest
+from operator import attrgetter
 from typing import Final, Protocol
 
 import msgspec
@@ -19,7 +21,7 @@ from opsq.errors import StoreUnavailable
 from opsq.events.cluster import Cluster
 from opsq.events.feed import QUEUES, TASKS, WORKERS, Feed
 from opsq.events.records import DepthSample
-from opsq.events.store import Changes, Retention, Store
+from opsq.events.store import Changes, Retention, Store, TaskRow
 from opsq.events.workers import liveness
 from opsq.wire.event import Event, Malformed
 
@@ -28,11 +30,20 @@ log = logging.getLogger(__name__)
 FLUSH_S: Final = 0.1
 #: Under load rows are written less often: a task that lives for less is then written once instead of thrice.
 BUSY_FLUSH_S: Final = 0.5
+#: Where writing takes long, so much longer is waited in between, up to ``LONGEST_FLUSH_S``: writing twice as many rows
+#: at once takes far less than twice as long, because the index of ids is touched everywhere each time.
+_FLUSH_REST: Final = 6.0
+LONGEST_FLUSH_S: Final = 1.0
 BUSY_EVENTS: Final = 500
+#: Under load more events are waited for, because a batch costs something whatever is in it.
+COMPANY_S: Final = 0.05
+BATCH_EVENTS: Final = 10_000
 FLUSH_ROWS: Final = 20_000
 RETAIN_EVERY_S: Final = 30.0
 FORGET_WORKERS_S: Final = 7 * 86400.0
 MOST_UNWRITTEN_ROWS: Final = 200_000
+#: While nothing can be written, so many of the newest rows can be read from memory.
+MOST_SHOWN_ROWS: Final = 1_000
 _STORE_RETRY_S: Final = 2.0
 
 
@@ -57,12 +68,16 @@ class Source(Protocol):
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """How keeping goes. failing_since_at: nothing was kept since (epoch seconds). given_up: rows lost to that."""
+    """How keeping goes. failing_since_at: nothing was kept since (epoch seconds). given_up: rows lost to that.
+
+    unwritten: rows that wait in memory; kept: the newest of them by id, for readers.
+    """
 
     failing_since_at: float | None = None
     error: str = ""
     given_up: int = 0
     unwritten: int = 0
+    kept: Mapping[str, TaskRow] = {}
 
 
 class Writer:
@@ -93,6 +108,7 @@ class Writer:
         self._regions: set[str] = set()
         self._statuses: dict[str, str] = {}
         self._flushed_at = 0.0
+        self._write_s = 0.0
         self._retained_at = 0.0
         self._retry_at = 0.0
         self._given_up = 0
@@ -121,18 +137,24 @@ class Writer:
     def _main(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.step(self._flush_s)
+                taken = self.step(self._flush_s)
             except Exception:  # boundary: one batch that trips a bug must not end monitoring
                 log.exception("a batch of events could not be folded and is left out")
+                continue
+            if BUSY_EVENTS <= taken < BATCH_EVENTS:
+                self._stopping.wait(COMPANY_S)
         try:
             self.step(0.0)
             self.flush()
         except Exception:  # boundary: stopping goes on, what could not be written is lost and said so
             log.exception("the last events could not be written")
 
-    def step(self, timeout_s: float) -> None:
-        """Take once, fold, and write when it is time. Thread: the writer's, or a test that has not started it."""
-        batch = self._source.take(timeout_s)
+    def step(self, timeout_s: float) -> int:
+        """Take once, fold, and write when it is time; how many events were taken.
+
+        Thread: the writer's, or a test that has not started it.
+        """
+        batch = self._source.take(timeout_s, BATCH_EVENTS)
         now = self._clock.now()
         dropped = self._source.take_dropped()
         if dropped:
@@ -142,12 +164,18 @@ class Writer:
         if inserted:
             self._fold(inserted, now, live=False)
         waited = self._clock.monotonic() - self._flushed_at
-        patience_s = self._flush_s if len(batch) < BUSY_EVENTS else max(self._flush_s, BUSY_FLUSH_S)
-        if waited >= patience_s or len(self._grown) >= FLUSH_ROWS:
+        if waited >= self._patience_s(len(batch)) or len(self._grown) >= FLUSH_ROWS:
             self._watch_workers(now)
             self.flush()
         if self._clock.monotonic() - self._retained_at >= RETAIN_EVERY_S:
             self._retain(now)
+        return len(batch)
+
+    def _patience_s(self, events: int) -> float:
+        """How long rows may wait to be written when a batch has so many events."""
+        if events < BUSY_EVENTS:
+            return self._flush_s
+        return max(self._flush_s, BUSY_FLUSH_S, min(LONGEST_FLUSH_S, self._write_s * _FLUSH_REST))
 
     def _fold(self, batch: Sequence[Event | Malformed], now: float, *, live: bool = True) -> None:
         grown = self._cluster.apply(batch, now, live=live)
@@ -173,6 +201,7 @@ class Writer:
             changes = self._unwritten
         if changes:
             self._write(changes)
+            self._write_s = self._clock.monotonic() - self._flushed_at
         if self._grown or self._regions:
             tasks, regions = self._grown, self._regions
             self._grown, self._regions = set(), set()
@@ -204,7 +233,9 @@ class Writer:
             self._cluster.live.drop(lost)
             self._given_up += surplus
         self._unwritten = changes
-        self.status = StoreStatus(since, error, self._given_up, len(changes.rows))
+        newest = nlargest(MOST_SHOWN_ROWS, changes.rows.values(), key=attrgetter("key"))
+        kept = {row.id: row for row in newest}
+        self.status = StoreStatus(since, error, self._given_up, len(changes.rows), kept)
 
     def _retain(self, now: float) -> None:
         self._cluster.workers.forget_silent(now - FORGET_WORKERS_S)

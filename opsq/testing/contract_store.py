@@ -211,7 +211,7 @@ class StoreContract:
         done.set()
         for reader in readers:
             reader.join(10)
-        assert errors == []
+        assert not errors, errors
 
     def test_counts_equal_a_recount_of_the_rows(self, store: Store) -> None:
         """Duplicates, late and repeated events in any batches: cells are what the rows say."""

@@ -10,7 +10,7 @@ import pytest
 
 from opsq.broker.connection import BrokerConnection
 from opsq.broker.notices import notices
-from tests.servers import RedisServer, redis_server
+from tests.servers import RedisServer, free_port, redis_server
 from tests.servers_cloud import SQS_OPTIONS, sqs_server
 
 LIBRARIES = {"redis": "redis", "sqla+postgresql": "sqlalchemy", "sqs": "boto3", "mongodb": "pymongo"}
@@ -46,6 +46,19 @@ def test_sqs_says_what_does_not_work_on_it() -> None:
     assert "events" in notice
     assert "remote control" in notice
     assert "testing:testing" not in notice
+
+
+@pytest.mark.parametrize("words", [("inspect", "ping"), ("control", "revoke", "some-id"), ("status",)], ids=" ".join)
+def test_remote_control_is_refused_at_once_where_it_cannot_work(words: tuple[str, ...]) -> None:
+    """Nobody listens on that port: the answer is in the URL."""
+    program = [sys.executable, "-m", "opsq", "-b", f"sqs://key:s3cret@127.0.0.1:{free_port()}//", *words]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0
+    *_, error = done.stderr.strip().splitlines()  # before it: which broker is meant
+    assert error.startswith("opsq: broker sqs://")
+    assert "remote control (inspect, control, revoke) does not work on it" in error
+    assert "Traceback" not in done.stderr
+    assert "s3cret" not in done.stderr
 
 
 def test_redis_says_when_it_keeps_nothing(redis: RedisServer, tmp_path: Path) -> None:

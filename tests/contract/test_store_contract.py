@@ -13,7 +13,7 @@ from opsq.events.stores import STORES, open_store
 from opsq.testing.contract_search import SearchContract
 from opsq.testing.contract_store import StoreContract
 from opsq.testing.postgres_server import PostgresServer
-from tests.postgres import new_database, postgres_server
+from tests.servers_sql import history_server, new_database
 
 #: ``postgres`` is another word for the same store.
 MATRIX = ("sqlite", "postgresql", "postgres", "memory")
@@ -22,7 +22,7 @@ MATRIX = ("sqlite", "postgresql", "postgres", "memory")
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A PostgreSQL of our own."""
-    with postgres_server() as running:
+    with history_server() as running:
         yield running
 
 
@@ -37,14 +37,19 @@ class TestSqliteStore(StoreContract, SearchContract):
         opened.close()
 
     @pytest.fixture
-    def reopen(self, tmp_path: Path) -> Callable[[Store], Store]:
+    def reopen(self, tmp_path: Path) -> Iterator[Callable[[Store], Store]]:
         """The same file again."""
+
+        opened: list[Store] = []
 
         def again(store: Store) -> Store:
             store.close()
-            return open_store(f"sqlite:///{tmp_path}/history.db")
+            opened.append(open_store(f"sqlite:///{tmp_path}/history.db"))
+            return opened[-1]
 
-        return again
+        yield again
+        for store in opened:
+            store.close()
 
 
 class TestPostgresStore(StoreContract, SearchContract):
@@ -63,14 +68,19 @@ class TestPostgresStore(StoreContract, SearchContract):
         opened.close()
 
     @pytest.fixture
-    def reopen(self, url: str) -> Callable[[Store], Store]:
+    def reopen(self, url: str) -> Iterator[Callable[[Store], Store]]:
         """The same database again."""
+
+        opened: list[Store] = []
 
         def again(store: Store) -> Store:
             store.close()
-            return open_store(url)
+            opened.append(open_store(url))
+            return opened[-1]
 
-        return again
+        yield again
+        for store in opened:
+            store.close()
 
 
 class TestMemoryStore(StoreContract, SearchContract):

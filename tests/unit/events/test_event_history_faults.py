@@ -13,14 +13,17 @@ from opsq.errors import StoreUnavailable
 from opsq.events.cluster import Cluster
 from opsq.events.grammar import parse
 from opsq.events.postgres import PostgresStore
+from opsq.events.rebuild import rebuild
 from opsq.events.rollup import decode_slice
 from opsq.events.sqlite import SqliteStore, versions
 from opsq.events.sqlite_schema import VERSION
 from opsq.events.store import Changes, Where
 from opsq.events.stores import open_store
+from opsq.events.views import Views
 from opsq.testing.contract_store import T0, event, life, row
 from opsq.testing.postgres_server import PostgresServer
-from tests.postgres import new_database, postgres_server
+from opsq.wire.event import Event
+from tests.servers_sql import history_server, new_database
 
 KEPT = Path(__file__).parent / "history_versions"
 
@@ -68,7 +71,7 @@ def test_a_full_disk_loses_nothing_that_is_tried_again(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A PostgreSQL of our own."""
-    with postgres_server() as running:
+    with history_server() as running:
         yield running
 
 
@@ -99,6 +102,44 @@ def test_two_monitors_count_every_event_once(server: PostgresServer) -> None:
         assert (found[key].counts, found[key].sketches) == (data.counts, data.sketches)
         assert found[key].run_s == pytest.approx(data.run_s)
     assert two.counts() is not None
+    one.close()
+    two.close()
+
+
+def test_two_monitors_tell_of_the_same_errors_and_anomalies(server: PostgresServer) -> None:
+    """Each sees half of the failures, both see who started twice; facts and counts are those of one that saw all."""
+    url = new_database(server)
+    one, two = (PostgresStore(url, ManualClock(T0 + 61)) for _ in range(2))
+    first, second = Cluster(one), Cluster(two)
+    seen: tuple[list[Event], list[Event]] = ([], [])
+    for n in range(18):
+        told = [
+            event("task-received", f"f{n}", T0 + n, name="app.bad", queue="q", retries=0, parent_id=f"gone{n % 3}"),
+            event("task-started", f"f{n}", T0 + n + 0.5),
+            event("task-failed", f"f{n}", T0 + n + 1, exception="KeyError(1)", traceback=f"it was {n}"),
+        ]
+        seen[n % 2].extend(told)
+    twice = [event("task-started", "twice", T0 + n) for n in (1, 2)]
+    for mine in seen:
+        mine.extend(twice)
+    found = life("gone1", T0 + 50)
+    for cluster, store, mine in ((first, one, seen[0]), (second, two, seen[1]), (first, one, found)):
+        cluster.apply(mine, T0 + 60)
+        store.write(cluster.take())
+        cluster.written()
+    alone = Cluster(open_store("memory://"))
+    alone.apply([*seen[0], *seen[1], *found], T0 + 60)
+    first.apply(twice, T0 + 60)  # nothing new, so it writes nothing but its counts
+    one.write(first.take())
+    for store, cluster in ((one, first), (two, second)):
+        told_by = Views(store, cluster, clock=ManualClock(T0 + 61))
+        assert told_by.anomalies() == Views(open_store("memory://"), alone).anomalies()
+        (group,) = told_by.errors()
+        (facts,) = alone.errors.copy()
+        assert (group.first_at, group.last_at, list(group.newest)) == (facts.first_at, facts.last_at, facts.newest)
+        assert (group.traceback, group.failed) == ("it was 17", 18)
+    with one.alone():
+        assert rebuild(one, T0 + 61).told == []
     one.close()
     two.close()
 

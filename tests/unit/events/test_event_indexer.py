@@ -1,0 +1,68 @@
+"""The indexer's pace: nothing in a flood, small portions of what comes now and then, whole segments of a backlog."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from opsq.clock import ManualClock
+from opsq.events.evidence import EMPTY, encode
+from opsq.events.indexer import FEWEST, FLOOD_ROWS_PER_S, Indexer
+from opsq.events.sqlite import SqliteStore
+from opsq.events.sqlite_index import SqliteIndex
+from opsq.events.store import Changes, TaskRow
+
+EVIDENCE = encode(EMPTY)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(tmp_path / "history.db")
+    store.indexer.stop()  # the test's own takes its place
+    yield store
+    store.close()
+
+
+def later() -> ManualClock:
+    """A clock by which everything that was written has come to rest."""
+    return ManualClock(time.time() + 100.0)
+
+
+def test_a_flood_is_waited_out(store: SqliteStore) -> None:
+    clock = later()
+    indexer = Indexer(SqliteIndex(store.path, threading.Lock()), clock)
+    indexer.wrote(int(3 * FLOOD_ROWS_PER_S))
+    clock.advance(1.0)
+    assert indexer.flooded()
+    clock.advance(1.0)
+    assert indexer.flooded(), "a writer that stood still for a moment is not at rest"
+    clock.advance(1.0)
+    assert not indexer.flooded()
+    indexer.stop()
+
+
+def test_a_backlog_is_taken_in_growing_portions(store: SqliteStore) -> None:
+    rows = {f"{n:032x}": TaskRow(n, f"{n:032x}", "SUCCESS", "t", "q", "w", None, EVIDENCE) for n in range(3 * FEWEST)}
+    store.write(Changes(rows=rows))
+    indexer = Indexer(SqliteIndex(store.path, threading.Lock()), later())
+    while indexer.step():
+        pass
+    indexer.stop()
+    with closing(sqlite3.connect(store.path)) as db:
+        assert [docs for (docs,) in db.execute("SELECT docs FROM segments ORDER BY id")] == [FEWEST, 2 * FEWEST]
+        assert db.execute("SELECT count(*) FROM fresh").fetchone() == (0,)
+
+
+def test_keys_beyond_all_that_were_written_are_free(store: SqliteStore) -> None:
+    store.write(Changes(rows={"a": TaskRow(7, "a", "SUCCESS", None, None, None, None, EVIDENCE)}))
+    assert store.taken([6, 7, 8]) == {7}
+    store.close()
+    again = SqliteStore(store.path)
+    assert again.taken([6, 7, 8]) == {7}, "also when it is opened again"
+    again.close()
