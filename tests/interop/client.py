@@ -9,6 +9,7 @@ import json
 import sys
 import traceback
 
+import canvas_cases
 import cases
 import fleet_app
 import watching
@@ -20,7 +21,7 @@ def main() -> None:
     for line in sys.stdin:
         name, *arguments = json.loads(line)
         try:
-            function = getattr(cases, name, None) or getattr(watching, name)
+            function = getattr(cases, name, None) or getattr(canvas_cases, name, None) or getattr(watching, name)
             answer = {"value": function(fleet_app, *arguments)}
         except BaseException:  # noqa: BLE001 boundary: whatever goes wrong is the answer
             answer = {"error": traceback.format_exc()}

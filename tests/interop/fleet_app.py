@@ -181,5 +181,26 @@ def replaced(self, x):
 
 
 @app.task(bind=True)
+def replaced_by_chain(self, x):
+    raise self.replace(add.s(x, 1) | add.s(10))
+
+
+@app.task(bind=True)
+def replaced_by_group(self, x):
+    raise self.replace(library.group(add.s(x, 1), add.s(x, 2)))
+
+
+@app.task(bind=True)
+def replaced_by_chord(self, x):
+    raise self.replace(library.chord([add.s(x, 1), add.s(x, 2)], total.s()))
+
+
+@app.task(bind=True)
+def one_more_part(self, x):
+    self.add_to_chord(add.s(x, 100))
+    return x
+
+
+@app.task(bind=True)
 def spawn(self):
     return add.delay(1, 2).id

@@ -34,8 +34,8 @@ def pool_of(library: str) -> str:
 def test_results_in_other_forms(place: Place, sender: str, runner: str, form: str) -> None:
     settings = {**peers.ACCEPT_ALL, **RESULTS[form]}
     with (
-        peers.running_worker(place, runner, pool_of(runner), settings=settings),
         peers.running_client(place, sender, settings=settings) as client,
+        peers.running_worker(place, runner, pool_of(runner), settings=settings),
     ):
         for case in ("success", "failure", "failure_of_our_own_class", "extended_result", "unknown_task"):
             client.run(case)
@@ -50,8 +50,8 @@ def test_results_in_other_forms(place: Place, sender: str, runner: str, form: st
 @ways
 def test_pickle_is_refused_by_default(place: Place, sender: str, runner: str) -> None:
     with (
-        peers.running_worker(place, runner, pool_of(runner), settings={}) as worker,
         peers.running_client(place, sender, settings={}) as client,
+        peers.running_worker(place, runner, pool_of(runner), settings={}) as worker,
     ):
         refused = client.run("send", "fleet_app.add", [1, 2], {"serializer": "pickle"})
         assert client.run("call", "fleet_app.add", [20, 3]) == 23
@@ -64,8 +64,8 @@ def test_pickle_is_refused_by_default(place: Place, sender: str, runner: str) ->
 @pytest.mark.parametrize("pool", POOLS)
 def test_celery_publishes_protocol_1(place: Place, pool: str) -> None:
     with (
-        peers.running_worker(place, "opsq", pool) as worker,
         peers.running_client(place, "celery", settings={**peers.ACCEPT_ALL, "task_protocol": 1}) as client,
+        peers.running_worker(place, "opsq", pool) as worker,
     ):
         for case in (
             *("success", "failure", "countdown", "eta_in_another_zone", "expired", "not_yet_expired", "any_text_as_id"),
@@ -84,9 +84,9 @@ def test_celery_publishes_protocol_1(place: Place, pool: str) -> None:
 def test_results_are_everybodys(place: Place, pool: str) -> None:
     """Asked for by either, they are read by the other, and say the same to both."""
     with (
-        peers.running_worker(place, "opsq", pool),
         peers.running_client(place, "opsq") as ours,
         peers.running_client(place, "celery") as theirs,
+        peers.running_worker(place, "opsq", pool),
     ):
         for asks, reads in ((ours, theirs), (theirs, ours)):
             good = asks.run("send", "fleet_app.echo", [{"a": [1, "é"]}], {})

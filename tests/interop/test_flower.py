@@ -65,7 +65,7 @@ def flower(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flower]:
 
 def test_flower_watches_and_steers(place: Place, flower: Flower) -> None:
     with running_worker(place, "opsq", "prefork") as worker:
-        known = eventually(lambda: (flower.ask("/api/workers?refresh=1") or {}).get(NODE), "the worker")
+        known = eventually(lambda: known_of(flower), "the worker")
         assert known["stats"]["pool"]["max-concurrency"] == 2
         assert [each["name"] for each in known["active_queues"]] == [place.queue]
         assert any(each.startswith("fleet_app.add") for each in known["registered"])

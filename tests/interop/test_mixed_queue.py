@@ -83,9 +83,9 @@ def nothing_is_held(journal: Any, queue: str) -> None:
 def test_both_drain_one_queue(ground: Place, journal: Any, publisher: str, pool: str) -> None:
     settings = patient(3600)
     with (
+        running_client(ground, publisher, settings=settings) as client,
         running_worker(ground, "celery", "prefork", settings=settings),
         running_worker(ground, "opsq", pool, settings=settings),
-        running_client(ground, publisher, settings=settings) as client,
     ):
         publish(client, TASKS, 0.005)
         until_done(journal, TASKS)
@@ -98,11 +98,11 @@ def test_both_drain_one_queue(ground: Place, journal: Any, publisher: str, pool:
 
 def test_a_long_task_outlives_the_visibility_timeout(ground: Place, journal: Any) -> None:
     """A stock worker and a stock sweep of what has been held for too long are beside it all the time."""
-    visibility_s, task_s = (10.0, 40.0) if FULL else (1.0, 3.0)
+    visibility_s, task_s = (10.0, 40.0) if FULL else (1.0, 2.5)
     settings = patient(visibility_s)
     with (
-        running_worker(ground, "opsq", "threads", settings=settings),
         running_client(ground, "opsq", settings=settings) as client,
+        running_worker(ground, "opsq", "threads", settings=settings),
         Connection(ground.broker, transport_options={"visibility_timeout": visibility_s}) as stock,
     ):
         publish(client, 1, task_s)

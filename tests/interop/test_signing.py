@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,10 @@ def test_trusted_calls_run_and_strangers_do_not(
     try:
         peer.wait_for("ready")
         # First, so that they would have run before what follows.
-        stranger = run(place, client, FORGE, keys["stranger"].settings()).strip()
-        unsigned = run(place, client, FORGE, {}).strip()
-        other_digest = run(place, client, FORGE, keys["client"].settings(security_digest="sha512")).strip()
+        forgers = [keys["stranger"].settings(), {}, keys["client"].settings(security_digest="sha512")]
+        with ThreadPoolExecutor() as threads:
+            forged = threads.map(lambda settings: run(place, client, FORGE, settings).strip(), forgers)
+            stranger, unsigned, other_digest = forged
         assert run(place, client, ASK, trusted).split() == ["5", "7", "11", "21"]
     finally:
         peer.stop()

@@ -73,11 +73,15 @@ class Store:
         return 0
 
     def _put_many(self, messages: Sequence[OutMessage]) -> int:
+        self._declare_missing(messages)
+        heard = [each for each in messages if self._catalog.route(each.exchange, each.routing_key)]
+        if not heard:
+            return len(messages)  # nobody listens: no need to take the write lock
+        if len(heard) == 1 and not heard[0].exchange:
+            # A call, and an event that nobody listens to: one statement needs no transaction around it.
+            return len(messages) - 1 + self._put_one(heard[0])
         now = self._clock.now()
         packed = [self._row(message, now) for message in messages]
-        self._declare_missing(messages)
-        if not any(self._catalog.route(message.exchange, message.routing_key) for message in messages):
-            return len(messages)  # nobody listens: no need to take the write lock
         rows: list[tuple[Any, ...]] = []
         reached: set[str] = set()
         unrouted = 0

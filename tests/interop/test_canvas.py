@@ -1,0 +1,79 @@
+"""Every shape of ``canvas_cases.py``: {Celery, opsq} publishes, {Celery, opsq} runs it.
+
+Redis in ``make test``; with ``INTEROP=full`` on RabbitMQ too. Celery to Celery is the control: a shape
+that fails there is no fault of opsq (``CELERY_CANNOT`` names those).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop import peers
+from tests.interop.conftest import Broker, Direction, Pair
+from tests.interop.peers import FULL, Place
+
+HERE = Path(__file__).resolve().parent
+_TREE = ast.parse((HERE / "canvas_cases.py").read_text())
+SHAPES = [
+    node.name
+    for node in _TREE.body
+    if isinstance(node, ast.FunctionDef)
+    and any(isinstance(each, ast.Name) and each.id == "shape" for each in node.decorator_list)
+]
+MORE = ["canvas_errback_of_a_chord", "canvas_link_of_a_chord", "canvas_parents", "canvas_saved_group"]
+DIRECTIONS = (
+    Direction("opsq", "opsq", "threads"),
+    Direction("celery", "opsq", "threads"),
+    Direction("opsq", "celery", "prefork"),
+    *((Direction("celery", "celery", "prefork"),) if FULL else ()),
+)
+#: What Celery 5.7 does not do itself, by (client, worker, shape).
+CELERY_CANNOT: dict[tuple[str, str, str], str] = {}
+
+
+@pytest.fixture(scope="session")
+def canvas_pairs(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Direction, Pair]]:
+    """A client and a worker of each direction, all started together."""
+    pairs: dict[Direction, Pair] = {}
+    base = tmp_path_factory.mktemp(f"canvas-{broker.name}")
+    for direction in DIRECTIONS:
+        folder = base / str(direction)
+        folder.mkdir()
+        place = Place(broker.url, broker.results, f"canvas-{direction}", folder)
+        worker = peers.worker(place, direction.worker, direction.pool, name=f"canvas-{direction}")
+        pairs[direction] = Pair(direction, place, peers.client(place, direction.client), worker)
+    try:
+        yield pairs
+    finally:
+        for pair in pairs.values():
+            pair.client.peer.ask_to_stop()
+            pair.worker.ask_to_stop()
+        for pair in pairs.values():
+            pair.client.peer.stop()
+            pair.worker.stop()
+
+
+@pytest.fixture(scope="session", params=DIRECTIONS, ids=str)
+def canvas_pair(request: pytest.FixtureRequest, canvas_pairs: dict[Direction, Pair]) -> Pair:
+    """Each direction in turn."""
+    pair: Pair = canvas_pairs[request.param]
+    pair.worker.wait_for("ready")
+    return pair
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_canvas_shape(canvas_pair: Pair, shape: str) -> None:
+    direction = canvas_pair.direction
+    reason = CELERY_CANNOT.get((direction.client, direction.worker, shape))
+    if reason is not None:
+        pytest.skip(reason)
+    canvas_pair.client.run("canvas_shape", shape)
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_canvas_case(canvas_pair: Pair, case: str) -> None:
+    canvas_pair.client.run(case)
