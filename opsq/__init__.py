@@ -3,9 +3,11 @@
 from opsq.core.app import Opsq
 from opsq.core.current import current_app, current_task
 from opsq.core.origin import new_id as uuid
+from opsq.core.over_items import chunks, xmap, xstarmap
 from opsq.core.shared import shared_task
-from opsq.core.signature import Signature, chain, group, maybe_signature, signature, subtask
+from opsq.core.signature import Signature, maybe_signature, signature, subtask
 from opsq.core.task import Task
+from opsq.core.workflows import chain, chord, group
 from opsq.errors import OpsqError
 
 __version__ = "0.1.0"
@@ -20,6 +22,8 @@ __all__ = [
     "Task",
     "__version__",
     "chain",
+    "chord",
+    "chunks",
     "current_app",
     "current_task",
     "group",
@@ -28,4 +32,6 @@ __all__ = [
     "signature",
     "subtask",
     "uuid",
+    "xmap",
+    "xstarmap",
 ]

@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
-from opsq.core.signature import Signature, chain, group, maybe_signature, signature, subtask
+from opsq.core.over_items import chunks, xmap, xstarmap
+from opsq.core.signature import Signature, maybe_signature, signature, subtask
+from opsq.core.stamping import StampingVisitor
+from opsq.core.workflows import chain, chord, group
 
-__all__ = ["Signature", "chain", "group", "maybe_signature", "signature", "subtask"]
+__all__ = [
+    "Signature",
+    "StampingVisitor",
+    "chain",
+    "chord",
+    "chunks",
+    "group",
+    "maybe_signature",
+    "signature",
+    "subtask",
+    "xmap",
+    "xstarmap",
+]

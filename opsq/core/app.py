@@ -29,14 +29,16 @@ from opsq.core.eager import AlwaysEagerIgnored, run_eagerly
 from opsq.core.event_client import Events
 from opsq.core.origin import Origin, new_id
 from opsq.core.own_commands import Declares
+from opsq.core.processes import Processes
 from opsq.core.queues import Queues
 from opsq.core.registry import PROCESS, TaskRegistry
 from opsq.core.request import Context, current_frame
 from opsq.core.result import AsyncResult as Handle
 from opsq.core.result_set import GroupResult as GroupHandle
+from opsq.core.result_set import GroupResults, result_from_ref
 from opsq.core.result_set import ResultSet as HandleSet
-from opsq.core.result_set import result_from_ref
 from opsq.core.result_store import ResultStore
+from opsq.core.schedules.periodic import Periodic
 from opsq.core.security import Signing, setup_security
 from opsq.core.signature import Signature, signature
 from opsq.core.task import Task as BaseTask
@@ -58,7 +60,7 @@ R = TypeVar("R")
 A = TypeVar("A")
 
 
-class Opsq:
+class Opsq(Periodic, Processes):
     """An application: one registry of tasks with one set of settings. Also called ``opsq.Celery``.
 
     main: name of the app; stands for ``__main__`` in task names. broker, backend: URLs, as the
@@ -322,9 +324,10 @@ class Opsq:
         """The handle of the result of a call."""
         return Handle(id, app=self, **arguments)
 
-    def GroupResult(self, id: str | None = None, results: Iterable[Any] = (), **arguments: Any) -> GroupHandle:
-        """The handle of the results of a group."""
-        return GroupHandle(id, results, app=self, **arguments)
+    @property
+    def GroupResult(self) -> GroupResults:
+        """Makes handles of groups: ``GroupResult(id, results)``, ``GroupResult.restore(id)``."""
+        return GroupResults(self)
 
     def ResultSet(self, results: Iterable[Any] = ()) -> HandleSet:
         """Several results as one."""
@@ -338,9 +341,11 @@ class Opsq:
         """A random task id."""
         return new_id()
 
-    def run_workflow(self, sig: Mapping[str, Any], args: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        """Publish a chain or group and return its handle."""
-        return self._wired().sender.send_workflow(sig, args, options)
+    def run_workflow(
+        self, sig: Mapping[str, Any], args: Sequence[Any], options: Mapping[str, Any], kwargs: Any = None
+    ) -> Any:
+        """Publish a chain, group or chord and return its handle."""
+        return self._wired().sender.send_workflow(sig, args, options, kwargs)
 
     def run_eagerly(
         self, task: BaseTask[..., Any], args: Any, kwargs: Any, options: Mapping[str, Any], throw: bool | None = None
@@ -363,13 +368,6 @@ class Opsq:
     def purge_queue(self, name: str) -> int:
         """Delete all messages that wait in a queue; how many. Raises: BrokerUnavailable."""
         return self._wired().purge(name)
-
-    def worker_main(self, argv: Sequence[str] | None = None) -> int:
-        """Run ``opsq worker`` for this app, with these arguments, until it is stopped."""
-        address: Any = plugins.resolve("opsq.core.worker.child:address_of")
-        main: Any = plugins.resolve("opsq.cli.main:main")
-        words = [word for word in argv or () if word != "worker"]
-        return int(main(["worker", "-A", address(self, None), *words]) or 0)
 
     def _declare(self, function: Callable[..., Any], options: Mapping[str, Any]) -> BaseTask[..., Any]:
         return self.register_task(build_task(function, options, self.main, self.Task))

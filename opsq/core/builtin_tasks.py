@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from opsq.core.builtin_canvas import add_canvas_tasks
 from opsq.core.signature import maybe_signature
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def add_builtin_tasks(app: Opsq) -> None:
         function = maybe_signature(task, app)
         return [function(*items) for items in it]
 
+    add_canvas_tasks(app)
     app.task(backend_cleanup, name="celery.backend_cleanup", ignore_result=True, send_events=True)
     app.task(accumulate, name="celery.accumulate")
     app.task(xmap, name="celery.map")

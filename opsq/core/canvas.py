@@ -1,28 +1,42 @@
-"""Plan a workflow: fix every id, then list the calls to publish now. Pure.
+"""Plan a workflow: fix every id, then list what to publish now. Pure.
 
-Nodes are those of ``wire/signature.py``. Ids are fixed before anything is published, so that handles
-can be given out, results can name their children, and publishing again publishes the same calls.
+Nodes are those of ``wire/signature.py``. A plan is made in three steps, each a walk over the tree:
+``canvas_options`` gives the options of the whole to the nodes they belong to, ``fix`` brings the tree
+into the one form that is published and gives every call its id, ``emit`` lists the calls to publish now.
+What comes later travels inside them. Whoever publishes that later plans it again: ids that are fixed stay.
 
-Source: celery-protocol A.6. Chains, groups, and a group at the end of a chain; chords are refused in
-one sentence.
+Source: celery-protocol A.6. One rule of our own keeps counting simple: every member of a chord's header
+is exactly one part. A member that ends in a group becomes a chord with ``celery.accumulate``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
+from opsq.core.canvas_options import (
+    Fitter,
+    flat_members,
+    followed_by,
+    joined_options,
+    listed,
+    merge_options,
+    with_tail_options,
+)
 from opsq.errors import UsageError
 from opsq.wire.result import ResultRef
-from opsq.wire.signature import Call, Chain, Group, signature_to_wire
+from opsq.wire.signature import Call, Chain, Chord, Group, signature_to_wire
 from opsq.wire.signature import Signature as Node
+
+__all__ = ["Opening", "Plan", "Planned", "Planner", "Step", "merge_options"]
 
 NewId = Callable[[], str]
 
-#: Options of a workflow as a whole that its members must not inherit one by one.
-_OF_THE_WHOLE: Final = frozenset({"task_id", "link", "link_error", "group_id", "group_index", "chain"})
+ACCUMULATE: Final = "celery.accumulate"
+_NONE: Final[Mapping[str, Any]] = {}
 
 
 class Planned(NamedTuple):
@@ -34,177 +48,266 @@ class Planned(NamedTuple):
     options: dict[str, Any]
 
 
-class Plan(NamedTuple):
-    """What to publish now, in order, and the handle of the whole."""
+class Opening(NamedTuple):
+    """A chord whose header comes next: its size must be known before the last member is published.
 
-    calls: tuple[Planned, ...]
+    members: their handles, for stores that cannot count.
+    """
+
+    group_id: str
+    size: int
+    body: dict[str, Any]
+    members: Callable[[], Sequence[ResultRef]]
+    options: dict[str, Any]
+
+
+Step = Planned | Opening
+
+
+class Plan(NamedTuple):
+    """What to do now, in order, and the handle of the whole."""
+
+    steps: tuple[Step, ...]
     result: ResultRef
+
+    @property
+    def calls(self) -> tuple[Planned, ...]:
+        """The calls among the steps."""
+        return tuple(step for step in self.steps if isinstance(step, Planned))
 
 
 class Planner:
-    """Plans one workflow.
+    """Plans workflows.
 
-    new_id: makes an id. reply_to: address that every later call of a chain carries.
+    new_id: makes an id. reply_to: address that every later call carries. header_errbacks: the error
+    callbacks of a chord are its header's too (``task_allow_error_cb_on_chord_header``).
     """
 
-    def __init__(self, new_id: NewId, reply_to: str | None = None) -> None:
+    def __init__(self, new_id: NewId, reply_to: str | None = None, header_errbacks: bool = False) -> None:
         self._new_id = new_id
         self._reply_to = reply_to
+        self._fitter = Fitter(header_errbacks)
 
-    def plan(self, node: Node, args: Sequence[Any] = (), options: Mapping[str, Any] | None = None) -> Plan:
+    def make_id(self) -> str:
+        """A new id."""
+        return self._new_id()
+
+    def plan(
+        self,
+        node: Node,
+        args: Sequence[Any] = (),
+        options: Mapping[str, Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Plan:
         """Plan ``node`` called with ``args`` before its own, and with ``options`` over its own.
 
         Raises: UsageError for a form that cannot be planned.
         """
-        options = dict(options or {})
+        fixed = self.fix(self._fitter.give(node, options or {}))
+        return Plan(tuple(self.emit(fixed, tuple(args), kwargs or _NONE)), handle_of(fixed))
+
+    def fix(self, node: Node) -> Node:
+        """Bring ``node`` into the form that is published, every id fixed. Idempotent."""
         if isinstance(node, Call):
-            return self._plan_call(node, tuple(args), options)
+            return self._with_id(node)
         if isinstance(node, Chain):
-            return self._plan_chain(node, tuple(args), options)
+            return self._fix_chain(node)
         if isinstance(node, Group):
-            return self._plan_group(node, tuple(args), options)
-        raise _no_chords()
+            return self._fix_group(node)
+        return self._fix_chord(node)
 
-    def _plan_call(self, node: Call, args: tuple[Any, ...], options: dict[str, Any]) -> Plan:
-        call = self._fixed(_with_args(node, args), options)
-        planned = Planned(call.task, call.args, dict(call.kwargs), dict(call.options))
-        return Plan((planned,), ResultRef(str(call.options["task_id"])))
+    def emit(self, node: Node, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Step]:
+        """List what to publish now of a fixed node, in order."""
+        if isinstance(node, Call):
+            called = node if node.immutable else _called(node, args, kwargs)
+            yield Planned(called.task, called.args, dict(called.kwargs), dict(called.options))
+            return
+        if node.immutable:
+            args, kwargs = node.args, node.kwargs
+        else:
+            args, kwargs = (*args, *node.args), {**node.kwargs, **kwargs}
+        if isinstance(node, Chain):
+            yield from self._emit_chain(node, args, kwargs)
+        elif isinstance(node, Group):
+            for member in node.tasks:
+                yield from self.emit(member, args, kwargs)
+        else:
+            yield from self._emit_chord(node, args, {key: value for key, value in kwargs.items() if key != "kwargs"})
 
-    def _plan_chain(self, node: Chain, args: tuple[Any, ...], options: dict[str, Any]) -> Plan:
+    def member(self, node: Node, group_id: str, index: int) -> Node:
+        """Fix one member of a group, its place in the group at its end."""
+        return self.fix(with_tail_options(node, {"group_id": group_id, "group_index": index}))
+
+    def part(self, node: Node, group_id: str, index: int) -> Node:
+        """Fix one member of a chord's header: as ``member``, and made exactly one part of it."""
+        return self.member(self._one_part(node), group_id, index)
+
+    def _fix_chain(self, node: Chain) -> Node:
         steps = self._steps(node)
         if not steps:
             raise UsageError("a chain needs at least one task")
-        whole = {**node.options, **options}
-        steps = _with_links(steps, whole)
-        members = {key: value for key, value in whole.items() if key in ("group_id", "group_index", "chord")}
-        first_only = {key: value for key, value in whole.items() if key not in _OF_THE_WHOLE and key != "chord"}
-        last = {**members, **({"task_id": whole["task_id"]} if whole.get("task_id") else {})}
-        fixed: list[Node] = []
-        for position, step in enumerate(steps):
-            own = {**(first_only if position == 0 else {}), **(last if position == len(steps) - 1 else {})}
-            own.update({"reply_to": self._reply_to} if self._reply_to and position else {})
-            fixed.append(self._fixed_step(step, own))
-        head = fixed[0]
-        if isinstance(head, Group):
-            return self._plan_group(head, args, {})
-        if not isinstance(head, Call):
-            raise _no_chords()
-        head = _with_args(head, args)
-        # The next call is the last of the list; what an outer chain still has to do comes before it.
-        rest = [*(whole.get("chain") or ()), *(signature_to_wire(step) for step in reversed(fixed[1:]))]
-        options_of_head = {**head.options, **({"chain": rest} if rest else {})}
-        planned = Planned(head.task, head.args, dict(head.kwargs), options_of_head)
-        return Plan((planned,), _lineage(fixed))
-
-    def _plan_group(self, node: Group, args: tuple[Any, ...], options: dict[str, Any]) -> Plan:
-        whole = {**node.options, **options}
-        if whole.get("link"):
-            raise UsageError(
-                "link= cannot be given to a group as a whole; link a task of it, or follow it with a chord"
-            )
-        group_id = str(whole.get("task_id") or whole.get("group_id") or self._new_id())
-        shared = {key: value for key, value in whole.items() if key not in _OF_THE_WHOLE}
-        calls: list[Planned] = []
-        refs: list[ResultRef] = []
-        args = (*args, *node.args)
-        for index, member in enumerate(_flat(node)):
-            own = {**shared, "group_id": group_id, "group_index": index}
-            if whole.get("link_error"):
-                own["link_error"] = [*_listed(member.options.get("link_error")), *_listed(whole["link_error"])]
-            planned = self.plan(structs.replace(member, kwargs={**node.kwargs, **member.kwargs}), args, own)
-            calls.extend(planned.calls)
-            refs.append(planned.result)
-        return Plan(tuple(calls), ResultRef(group_id, None, tuple(refs)))
+        rest = {key: value for key, value in node.options.items() if key == "chain"}
+        fixed = [self.fix(self._later(step) if position else step) for position, step in enumerate(steps)]
+        return Chain(tasks=tuple(fixed), args=node.args, kwargs=node.kwargs, options=rest, immutable=node.immutable)
 
     def _steps(self, node: Chain) -> list[Node]:
-        """The steps of a chain, chains inside it unrolled."""
-        steps: list[Node] = []
-        for step in node.tasks:
+        """The steps of a chain: chains in it unrolled, a group that something follows made a chord's header."""
+        steps = self._unrolled(node)
+        folded: list[Node] = []
+        while steps:
+            step = steps.pop()
             if isinstance(step, Chain):
-                inner = self._steps(step)
-                steps.extend(_with_links(inner, step.options))
-            elif isinstance(step, Group) and len(step.tasks) == 1 and isinstance(step.tasks[0], Call):
-                steps.append(step.tasks[0])
+                steps.extend(self._unrolled(step))
+            elif folded and isinstance(step, Group):
+                members = flat_members(step, self._fitter)
+                if len(members) == 1:
+                    steps.append(members[0])
+                elif members:
+                    folded.append(Chord(header=step, body=folded.pop()))
+            elif folded and isinstance(step, Chord) and isinstance(tail_of(step), Group):
+                steps.append(followed_by(step, folded.pop()))
             else:
+                folded.append(step)
+        return folded[::-1]
+
+    def _unrolled(self, node: Chain) -> list[Node]:
+        steps: list[Node] = []
+        for task in node.tasks:
+            step = self._fitter.settle(task)
+            if isinstance(step, Chain):
+                inner = self._unrolled(step)
+                if inner and not step.immutable:
+                    inner[0] = _with_arguments(inner[0], step.args, step.kwargs)
+                steps.extend(inner)
+            elif not (isinstance(step, Group) and not step.tasks):
                 steps.append(step)
-        for step in steps[:-1]:
-            if not isinstance(step, Call):
-                raise _no_chords()
         return steps
 
-    def _fixed_step(self, step: Node, options: dict[str, Any]) -> Node:
-        if isinstance(step, Call):
-            return self._fixed(step, options)
-        if not isinstance(step, Group):
-            raise _no_chords()
-        group_id = str(options.get("task_id") or step.options.get("task_id") or self._new_id())
-        tasks = tuple(self._fixed(member, {}) if isinstance(member, Call) else member for member in _flat(step))
-        return structs.replace(step, tasks=tasks, options={**step.options, **options, "task_id": group_id})
+    def _fix_group(self, node: Group) -> Group:
+        group_id = str(node.options.get("task_id") or self._new_id())
+        flat = enumerate(flat_members(node, self._fitter))
+        outer = {key: node.options[key] for key in ("chord", "group_id") if node.options.get(key)}
+        if "chord" not in outer:
+            members = tuple(self.member(member, group_id, index) for index, member in flat)
+            return structs.replace(node, tasks=members, options={"task_id": group_id})
+        # Made by Celery for a header that it counts by itself: the members are parts of the outer chord.
+        parts = tuple(
+            self.fix(with_tail_options(member, {"group_id": group_id, "group_index": index, **outer}, keep=True))
+            for index, member in flat
+        )
+        return structs.replace(node, tasks=parts, options={"task_id": group_id, **outer})
 
-    def _fixed(self, call: Call, options: Mapping[str, Any]) -> Call:
-        merged = merge_options(call.options, options)
-        merged["task_id"] = str(merged.get("task_id") or self._new_id())
-        return structs.replace(call, options=merged)
+    def _fix_chord(self, node: Chord) -> Node:
+        node = self._fitter.settle_chord(node)
+        if node.body is None:
+            raise UsageError("a chord needs a body: chord(header, body), or chord(header)(body)")
+        header = node.header if isinstance(node.header, Group) else Group(tasks=node.header)
+        group_id = str(header.options.get("task_id") or node.options.get("task_id") or self._new_id())
+        parts = tuple(
+            self.part(member, group_id, index) for index, member in enumerate(flat_members(header, self._fitter))
+        )
+        return structs.replace(
+            node,
+            header=structs.replace(header, tasks=parts, options={"task_id": group_id}),
+            body=self.fix(self._later(node.body)),
+            options={**node.options, "task_id": group_id},
+        )
+
+    def _one_part(self, node: Node) -> Node:
+        """Make a member that ends in a group end in one call that gathers the group's results."""
+        if not isinstance(tail_of(node), Group):
+            return node
+        return followed_by(node, Call(task=ACCUMULATE, kwargs={"index": 0}), unfix=True)
+
+    def _emit_chain(self, node: Chain, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Step]:
+        first, *later = node.tasks
+        rest = [*listed(node.options.get("chain")), *(signature_to_wire(step) for step in reversed(later))]
+        yield from self.emit(_with_rest(first, rest) if rest else first, args, kwargs)
+
+    def _emit_chord(self, node: Chord, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Step]:
+        header, body = node.header, node.body
+        if not isinstance(header, Group) or body is None:
+            raise UsageError("a chord is planned before it is emitted")
+        if not header.tasks:
+            yield from self.emit(body, ([],), _NONE)
+            return
+        group_id, wire = str(header.options["task_id"]), signature_to_wire(body)
+        members = partial(_handles, header)
+        yield Opening(group_id, len(header.tasks), wire, members, dict(node.options))
+        if not header.immutable:
+            args, kwargs = (*args, *header.args), {**header.kwargs, **kwargs}
+        for member in header.tasks:
+            yield from self.emit(with_tail_options(member, {"chord": wire}), args, kwargs)
+
+    def _later(self, node: Node) -> Node:
+        """Give a call that is published later the address for its result."""
+        if self._reply_to is None or not isinstance(node, Call) or node.options.get("reply_to"):
+            return node
+        return structs.replace(node, options={**node.options, "reply_to": self._reply_to})
+
+    def _with_id(self, call: Call) -> Call:
+        if call.options.get("task_id"):
+            return call
+        return structs.replace(call, options={**call.options, "task_id": self._new_id()})
 
 
-def merge_options(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a signature with those of a call over them; its group stays its own."""
-    merged = {**own, **{key: value for key, value in given.items() if value is not None}}
-    for key in ("group_id", "stamped_headers"):
-        if own.get(key) is not None:
-            merged[key] = own[key]
-    return merged
-
-
-def _with_args(call: Call, args: tuple[Any, ...]) -> Call:
-    return call if call.immutable or not args else structs.replace(call, args=(*args, *call.args))
-
-
-def _with_links(steps: list[Node], whole: Mapping[str, Any]) -> list[Node]:
-    """Give a chain's callbacks to its last step, and its errbacks to every step."""
-    links, errbacks = _listed(whole.get("link")), _listed(whole.get("link_error"))
-    linked: list[Node] = []
-    for position, step in enumerate(steps):
-        options = dict(step.options)
-        if links and position == len(steps) - 1:
-            options["link"] = [*_listed(options.get("link")), *links]
-        if errbacks:
-            options["link_error"] = [*_listed(options.get("link_error")), *errbacks]
-        linked.append(structs.replace(step, options=options))
-    return linked
-
-
-def _flat(group: Group) -> list[Node]:
-    """The members of a group, groups inside it flattened."""
-    members: list[Node] = []
-    for member in group.tasks:
-        if isinstance(member, Group) and not member.options:
-            members.extend(_flat(member))
-        elif isinstance(member, (Call, Chain)):
-            members.append(member)
+def tail_of(node: Node) -> Node:
+    """The node whose result is the result of ``node``."""
+    while True:
+        if isinstance(node, Chain) and node.tasks:
+            node = node.tasks[-1]
+        elif isinstance(node, Chord) and node.body is not None:
+            node = node.body
         else:
-            raise _no_chords()
-    return members
+            return node
 
 
-def _lineage(steps: Sequence[Node]) -> ResultRef:
-    """The handle of the last step, with those before it as its parents."""
+def handle_of(node: Node) -> ResultRef:
+    """The handle of a fixed node; what runs before its end is its parents."""
+    if isinstance(node, Call):
+        return ResultRef(str(node.options["task_id"]))
+    if isinstance(node, Group):
+        return ResultRef(str(node.options["task_id"]), None, tuple(map(handle_of, node.tasks)))
+    if isinstance(node, Chord):
+        header, body = node.header, node.body
+        if not isinstance(header, Group) or body is None:
+            raise UsageError("a chord has a handle once it is planned")
+        return under(handle_of(body), handle_of(header))
     ref: ResultRef | None = None
-    for step in steps:
-        children = None
-        if isinstance(step, Group):
-            children = tuple(ResultRef(str(member.options["task_id"])) for member in step.tasks)
-        ref = ResultRef(str(step.options["task_id"]), ref, children)
+    for step in node.tasks:
+        ref = handle_of(step) if ref is None else under(handle_of(step), ref)
     if ref is None:
         raise UsageError("a chain needs at least one task")
     return ref
 
 
-def _listed(value: Any) -> list[Any]:
-    if not value:
-        return []
-    return [value] if isinstance(value, Mapping) else list(value)
+def _handles(group: Group) -> list[ResultRef]:
+    return list(map(handle_of, group.tasks))
 
 
-def _no_chords() -> UsageError:
-    return UsageError("a chord (a task after a group) cannot be published by this version of opsq yet")
+def under(ref: ResultRef, parent: ResultRef) -> ResultRef:
+    """``ref`` with ``parent`` before the first of its parents."""
+    return structs.replace(ref, parent=parent if ref.parent is None else under(ref.parent, parent))
+
+
+def _called(node: Call, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Call:
+    if node.immutable or not (args or kwargs):
+        return node
+    return structs.replace(node, args=(*args, *node.args), kwargs={**node.kwargs, **kwargs})
+
+
+def _with_arguments(node: Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Node:
+    if node.immutable or not (args or kwargs):
+        return node
+    return structs.replace(node, args=(*args, *node.args), kwargs={**node.kwargs, **kwargs})
+
+
+def _with_rest(node: Node, rest: list[dict[str, Any]]) -> Node:
+    """``node`` with what comes after it; the next is the last of the list."""
+    if isinstance(node, Call):
+        return structs.replace(node, options=joined_options(node.options, {"chain": rest}))
+    if isinstance(node, Chain):
+        return structs.replace(node, options=joined_options(node.options, {"chain": rest}))
+    if isinstance(node, Chord) and node.body is not None:
+        return structs.replace(node, body=_with_rest(node.body, rest))
+    raise UsageError("a group that something follows is planned as a chord")

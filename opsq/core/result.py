@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from opsq.core.parents import watching
 from opsq.core.registry import PROCESS
 from opsq.core.result_store import meta_as_dict, value_of
 from opsq.core.result_tree import graph_of, walk
@@ -219,6 +220,7 @@ class AsyncResult(Generic[R]):
             refuse_to_block("get()")
         if follow_parents and propagate:
             self._raise_for_parents()
+            on_interval = watching(self, on_interval)
         meta = self._final or self._wait(timeout, interval, on_interval, on_message)
         if propagate:
             self._raise_for(meta, callback)
@@ -258,9 +260,10 @@ class AsyncResult(Generic[R]):
         ids = [self.id]
         self._final = None
         node = self._parent
-        while isinstance(node, AsyncResult) and node.id not in ids:
-            ids.append(node.id)
-            node = node._parent
+        while node is not None and node.id not in ids:
+            # The results before a chord's body are a group's.
+            ids.extend([node.id] if isinstance(node, AsyncResult) else [each.id for each in node._plain_results()])
+            node = node.parent if not isinstance(node, AsyncResult) else node._parent
         self.backend.forget(ids)
 
     def revoke(
@@ -286,7 +289,7 @@ class AsyncResult(Generic[R]):
         ids, node = [self.id], self._parent
         while node is not None and node.id not in ids:
             ids.append(node.id)
-            node = node._parent
+            node = node._parent if isinstance(node, AsyncResult) else node.parent
         return ids
 
     def get_leaf(self) -> Any:
@@ -360,8 +363,11 @@ class AsyncResult(Generic[R]):
 
     def _raise_for_parents(self) -> None:
         node, seen = self._parent, {self.id}
-        while isinstance(node, AsyncResult) and node.id not in seen:
+        while node is not None and node.id not in seen:
             seen.add(node.id)
+            if not isinstance(node, AsyncResult):
+                node = node.parent
+                continue
             meta = node._meta()
             if meta.status in PROPAGATE_STATES:
                 node._raise_for(meta)

@@ -17,16 +17,23 @@ if TYPE_CHECKING:
 Callback = Callable[[str, Any], object]
 
 
+class LazyHandles(Sequence[Any]):
+    """Handles that are made when asked for; a set keeps them as they are."""
+
+
 class ResultSet:
     """Results in order; each at most once. Thread: any; one thread waits."""
 
     def __init__(self, results: Iterable[Any] = (), app: Opsq | None = None) -> None:
         self._app = app
-        self.results: list[Any] = []
-        self.update(results)
+        self.results: Any = []
+        if isinstance(results, LazyHandles):
+            self.results = results
+        else:
+            self.update(results)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: [{', '.join(result.id for result in self.results)}]>"
+        return f"<{type(self).__name__}: [{_ids_shown(self.results)}]>"
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.results)
@@ -102,13 +109,17 @@ class ResultSet:
         return sum(result.successful() for result in self.results)
 
     def forget(self) -> None:
-        """Delete what is stored of each."""
+        """Delete what is stored of each, members of inner groups included."""
+        self.backend.forget([result.id for result in self._plain_results()])
         for result in self.results:
-            result.forget()
+            if not isinstance(result, ResultSet):
+                result.forget()
 
     def revoke(self, terminate: bool = False, signal: str | None = None) -> None:
         """Ask all workers not to run any of them."""
-        self.app.control.revoke([result.id for result in self.results], terminate=terminate, signal=signal or "SIGTERM")
+        self.app.control.revoke(
+            [result.id for result in self._plain_results()], terminate=terminate, signal=signal or "SIGTERM"
+        )
 
     def maybe_throw(self, callback: Callback | None = None, propagate: bool = True) -> None:
         """Raise the first error among those that ended."""
@@ -203,7 +214,7 @@ class GroupResult(ResultSet):
         self.parent = parent
 
     def __repr__(self) -> str:
-        return f"<GroupResult: {self.id} [{', '.join(result.id for result in self.results)}]>"
+        return f"<GroupResult: {self.id} [{_ids_shown(self.results)}]>"
 
     def __str__(self) -> str:
         return self.id
@@ -222,7 +233,8 @@ class GroupResult(ResultSet):
     @property
     def children(self) -> list[Any]:
         """The members."""
-        return self.results
+        members: list[Any] = self.results
+        return members
 
     def as_tuple(self) -> tuple[Any, Any]:
         """The handle as plain data, ``((id, parent), [members])``."""
@@ -244,6 +256,26 @@ class GroupResult(ResultSet):
         ref = (backend or owner.backend).load_group(id)
         restored = result_from_ref(ref, owner) if ref is not None else None
         return restored if isinstance(restored, GroupResult) else None
+
+
+class GroupResults:
+    """``GroupResult`` of one app."""
+
+    def __init__(self, app: Opsq) -> None:
+        self._app = app
+
+    def __call__(self, id: str | None = None, results: Iterable[Any] = (), **arguments: Any) -> GroupResult:
+        """The handle of the results of a group."""
+        return GroupResult(id, results, app=self._app, **arguments)
+
+    def restore(self, id: str, backend: ResultStore | None = None, app: Opsq | None = None) -> GroupResult | None:
+        """Read back a saved group, or none."""
+        return GroupResult.restore(id, backend, app or self._app)
+
+
+def _ids_shown(results: Sequence[Any], most: int = 20) -> str:
+    shown = ", ".join(result.id for result in results[:most])
+    return shown if len(results) <= most else f"{shown}, … {len(results) - most} more"
 
 
 def result_from_ref(ref: ResultRef, app: Opsq | None = None) -> AsyncResult[Any] | GroupResult:

@@ -131,8 +131,7 @@ class ResultStore:
 
     def save_group(self, group: ResultRef) -> None:
         """Store the members of a group under its id."""
-        data, _mime, _encoding = dumps({"result": ref_to_wire(group)}, self._serializer, self._serializers)
-        payload = pack_result(data, self._compression, self._serializers)
+        payload = self.pack({"result": ref_to_wire(group)})
         self._steadily(lambda: self.backend.put("group", group.id, payload, state="", ttl_s=self._ttl_s))
 
     def load_group(self, group_id: str) -> ResultRef | None:
@@ -140,10 +139,19 @@ class ResultStore:
         payload = self._steadily(lambda: self.backend.get("group", group_id))
         if payload is None:
             return None
-        document: Any = decode_document(
+        document: Any = self.unpack(payload)
+        return parse_ref(document.get("result") if isinstance(document, dict) else document, self._limits)
+
+    def pack(self, document: object) -> bytes:
+        """A document in this store's serializer and compression. Raises: UsageError."""
+        data, _mime, _encoding = dumps(document, self._serializer, self._serializers)
+        return pack_result(data, self._compression, self._serializers)
+
+    def unpack(self, payload: bytes) -> object:
+        """Read what ``pack`` wrote. Raises: MalformedMessage, UntrustedContent."""
+        return decode_document(
             payload, self._serializer, accept=self._accept, limits=self._limits, registry=self._serializers
         )
-        return parse_ref(document.get("result") if isinstance(document, dict) else document, self._limits)
 
     def forget_group(self, group_id: str) -> None:
         """Delete a saved group; its members' results stay."""

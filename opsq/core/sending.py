@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opsq.broker.message import OutMessage
@@ -10,14 +10,20 @@ from opsq.broker.retry import NO_RETRY, RetryPolicy, retry_policy
 from opsq.core.backends.registry import scheme_of
 from opsq.core.call_options import check_task_id
 from opsq.core.calls import Built
-from opsq.core.canvas import Planner
+from opsq.core.canvas import Planned, Planner, Step
+from opsq.core.canvas_stream import Stream
+from opsq.core.chord_store import open_chord
+from opsq.core.lazy_results import LazyResults
+from opsq.core.lazy_tasks import LazyTasks
 from opsq.core.origin import new_id
+from opsq.core.progress import progress_of
 from opsq.core.request import Context, calling_request
 from opsq.core.result import AsyncResult
-from opsq.core.result_set import result_from_ref
+from opsq.core.result_set import GroupResult, result_from_ref
 from opsq.errors import ConfigError, UsageError
 from opsq.settings import Settings
 from opsq.signals import after_task_publish, before_task_publish, task_sent
+from opsq.wire.result import ResultRef
 from opsq.wire.signature import parse_signature
 
 if TYPE_CHECKING:
@@ -47,7 +53,10 @@ class Sender:
         self._app = app
         #: What tasks of this process speak with, once a worker runs them here.
         self.voice: Voice | None = None
+        #: What completes and fails chords, once a worker runs tasks here.
+        self.chords: Any = None
         self._inherit_priority = settings.task_inherit_parent_priority
+        self._header_errbacks = settings.task_allow_error_cb_on_chord_header
         self._results_are_messages = scheme_of(settings.resolved_result_backend() or "") == "rpc"
 
     def send(
@@ -85,9 +94,23 @@ class Sender:
         Raises: UsageError before anything of the batch with the bad call is published,
         BrokerUnavailable.
         """
+        results: list[AsyncResult[Any]] = []
+        request = calling_request()
+
+        def keep(built: Built, options: Mapping[str, Any]) -> None:
+            results.append(self._handle(built))
+            if request is not None and options.get("add_to_parent", True):
+                request.children.append(results[-1])
+
+        self.send_each(calls, keep)
+        return results
+
+    def send_each(
+        self, calls: Iterable[CallParts], keep: Callable[[Built, Mapping[str, Any]], object] | None = None
+    ) -> None:
+        """As ``send_many``, but no handle is made; keep: is given each message and its options."""
         app = self._app
         request = calling_request()
-        results: list[AsyncResult[Any]] = []
         batch: list[Built] = []
         for name, args, kwargs, options in calls:
             if (task_id := options.get("task_id")) is not None:
@@ -95,22 +118,91 @@ class Sender:
             if request is not None:
                 self._descend(request, options)
             batch.append(app.caller.build(name, args, kwargs, options, app.tasks.get(name)))
-            results.append(self._handle(batch[-1]))
-            if request is not None and options.get("add_to_parent", True):
-                request.children.append(results[-1])
+            if keep is not None:
+                keep(batch[-1], options)
             if len(batch) >= MESSAGES_PER_BATCH:
                 self._publish_batch(batch)
                 batch = []
         self._publish_batch(batch)
-        return results
 
-    def send_workflow(self, sig: Mapping[str, Any], args: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        """Publish a chain or group and return its handle. Raises: as ``send``."""
-        plan = Planner(new_id, self._app.origin.thread_oid).plan(parse_signature(sig), args, options)
-        self.send_many(
-            (call.task, call.args, call.kwargs, self._merged(call.task, call.options)) for call in plan.calls
+    def send_workflow(
+        self,
+        sig: Mapping[str, Any],
+        args: Sequence[Any],
+        options: Mapping[str, Any],
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Publish a chain, group or chord and return its handle.
+
+        Raises: MalformedMessage naming the place of a fault; as ``send``.
+        """
+        plan = self.planner(new_id).plan(parse_signature(sig), args, options, kwargs)
+        self.publish_steps(plan.steps)
+        return self._gathered(plan.result, options)
+
+    def send_stream(
+        self,
+        tasks: LazyTasks,
+        own_args: Sequence[Any],
+        args: Sequence[Any] | None,
+        kwargs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Publish a group, or with ``body`` a chord, whose tasks are made while they are published.
+
+        options: of the call; ``progress`` true shows a bar on a terminal, a function is called with the
+        number published so far. Returns: the handle; those of the members are made when asked for.
+        Raises: as ``send``, when what came before is published already.
+        """
+        options = dict(options)
+        report = progress_of(options.pop("progress", None))
+        stream = Stream(self.planner(new_id), parse_signature(body) if body is not None else None, options)
+        every = (*(args or ()), *own_args)
+        self.publish_steps(report(stream.steps(tasks.once(), every, kwargs)))
+        header: Any = GroupResult(
+            stream.group_id, LazyResults(stream.group_id, stream.refs, stream.size, self._app), app=self._app
         )
-        return result_from_ref(plan.result, self._app)
+        result = header
+        if stream.end is not None:
+            result = result_from_ref(stream.end, self._app)
+            first = result
+            while first.parent is not None:
+                first = first.parent
+            first.parent = header
+        request = calling_request()
+        if request is not None and options.get("add_to_parent", True):
+            request.children.append(header)
+        return result
+
+    def planner(self, new_id: Callable[[], str]) -> Planner:
+        """A planner for this app's workflows, with ids from ``new_id``."""
+        return Planner(new_id, self._app.origin.thread_oid, self._header_errbacks)
+
+    def publish_steps(self, steps: Iterable[Step]) -> None:
+        """Publish what a plan lists, in order, in batches. Raises: as ``send``."""
+        self.send_each(
+            (call.task, call.args, call.kwargs, self._merged(call.task, call.options)) for call in self._opened(steps)
+        )
+
+    def _opened(self, steps: Iterable[Step]) -> Iterator[Planned]:
+        """The calls of a plan; chords are opened in the result store on the way."""
+        for step in steps:
+            if isinstance(step, Planned):
+                yield step
+                continue
+            unlock = open_chord(self._app, step)
+            if unlock is not None:
+                yield unlock
+
+    def _gathered(self, ref: ResultRef, options: Mapping[str, Any]) -> Any:
+        result = result_from_ref(ref, self._app)
+        request = calling_request()
+        if request is not None and options.get("add_to_parent", True):
+            while ref.parent is not None:
+                ref = ref.parent
+            request.children.append(result_from_ref(ref, self._app))
+        return result
 
     def parts_of(self, call: Any) -> CallParts:
         """Read a signature, or a tuple (task name, args, kwargs, options) whose end may be missing."""

@@ -6,10 +6,11 @@ a workflow is decided by ``core/canvas.py``; this module builds the dicts and ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from opsq.core.canvas import merge_options
+from opsq import plugins
+from opsq.core.canvas_options import merge_options
 from opsq.core.registry import PROCESS
 from opsq.errors import UsageError
 from opsq.wire.saferepr import saferepr
@@ -17,6 +18,10 @@ from opsq.wire.saferepr import saferepr
 if TYPE_CHECKING:
     from opsq.core.app import Opsq
     from opsq.core.task import Task
+
+
+_KINDS: Final = frozenset({"chain", "group", "chord"})
+_BY_TASK: Final[Mapping[str, str]] = {"celery.map": "xmap", "celery.starmap": "xstarmap", "celery.chunks": "chunks"}
 
 
 class Signature(dict[str, Any]):
@@ -38,7 +43,7 @@ class Signature(dict[str, Any]):
     ) -> None:
         super().__init__()
         if isinstance(task, Mapping):
-            self.update((key, _copied(part)) for key, part in task.items())
+            self.update((key, copied(part)) for key, part in task.items())
         else:
             self["task"] = task if isinstance(task, str) else getattr(task, "name", task)
             self.update(
@@ -56,7 +61,7 @@ class Signature(dict[str, Any]):
         return self.reprcall()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (signature, (dict(self),))
+        return (signature, (copied(dict(self)),))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self.clone()
@@ -114,7 +119,7 @@ class Signature(dict[str, Any]):
 
     def clone(self, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Self:
         """A copy, with ``args`` before its own and the rest merged in."""
-        new: Self = _copied(self)
+        new: Self = copied(self)
         if args or kwargs or options:
             new["args"], new["kwargs"], new["options"] = self._merged(args, kwargs, options)
         return new
@@ -191,7 +196,28 @@ class Signature(dict[str, Any]):
         """Chain: run ``other`` with the result of this one."""
         if not isinstance(other, Signature):
             return NotImplemented
-        return chain(*_steps_of(self), *_steps_of(other), app=self._app)
+        join: Any = plugins.resolve("opsq.core.workflows:join")
+        return join(self, other)
+
+    def stamp(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> Any:
+        """Stamp this call, and all in it: with ``headers``, or as ``visitor`` says; returns this signature.
+
+        append_stamps: values that are there are kept, in a list, rather than winning.
+        """
+        stamp: Any = plugins.resolve("opsq.core.stamping:stamp")
+        stamp(self, visitor, append_stamps, headers)
+        return self
+
+    def stamp_links(self, visitor: Any = None, append_stamps: bool = False, **headers: Any) -> None:
+        """Stamp the callbacks and error callbacks of this call."""
+        stamp: Any = plugins.resolve("opsq.core.stamping:stamp_links")
+        stamp(self, visitor, append_stamps, headers)
+
+    def flatten_links(self) -> list[Signature]:
+        """This and all its callbacks, theirs included."""
+        links = self.options.get("link") or ()
+        several = [links] if isinstance(links, Mapping) else links
+        return [self, *(each for link in several for each in maybe_signature(link, self._app).flatten_links())]
 
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """The call as text, ``name(1, x=2)``."""
@@ -216,96 +242,6 @@ class Signature(dict[str, Any]):
         return (*args, *self.args), {**self.kwargs, **(kwargs or {})}, merged
 
 
-class _Workflow(Signature):
-    """What chains and groups have in common: members, and being planned instead of sent."""
-
-    task_name: str
-
-    def __init__(self, *tasks: Any, app: Opsq | None = None, **options: Any) -> None:
-        if len(tasks) == 1 and isinstance(tasks[0], Mapping) and tasks[0].get("subtask_type") == self.subtask_kind:
-            super().__init__(tasks[0], app=app)
-        else:
-            if len(tasks) == 1 and not isinstance(tasks[0], Mapping) and isinstance(tasks[0], Iterable):
-                tasks = tuple(tasks[0])
-            members = [maybe_signature(task) for task in tasks]
-            super().__init__(self.task_name, (), {"tasks": members}, options, app=app)
-        self.kwargs["tasks"] = [maybe_signature(task) for task in self.kwargs.get("tasks", ())]
-
-    @property
-    def tasks(self) -> list[Signature]:
-        """The members, in order."""
-        return self.kwargs["tasks"]  # type: ignore[no-any-return]  # set by __init__
-
-    @property
-    def app(self) -> Opsq:
-        """The app of the first member that has one."""
-        bound = self._app or next((task._app for task in self.tasks if task._app is not None), None)
-        return bound or PROCESS.current()
-
-    def __bool__(self) -> bool:
-        return bool(self.tasks)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Publish it."""
-        return self.apply_async(args, kwargs)
-
-    def apply_async(
-        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> Any:
-        """Publish it, with ``args`` before those of its first task (or of all); returns the handle."""
-        if self.app.settings.task_always_eager:
-            return self.apply(args, kwargs, **options)
-        return self.app.run_workflow(dict(self), () if self.immutable else (args or ()), options)
-
-
-class chain(_Workflow):  # Celery's name
-    """Tasks one after the other, each with the result of the one before as first argument."""
-
-    subtask_kind = "chain"
-    task_name = "celery.chain"
-
-    def __repr__(self) -> str:
-        return " | ".join(map(repr, self.tasks))
-
-    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """Run the steps right here, stopping at the first failure; returns the last EagerResult."""
-        result: Any = None
-        for step in self.tasks:
-            given = (args or ()) if result is None else (result.result,)
-            done = step.apply(given, kwargs if result is None else None, **options)
-            done.parent = result
-            result = done
-            if not result.successful():
-                break
-        return result
-
-
-class group(_Workflow):  # Celery's name
-    """Tasks side by side."""
-
-    subtask_kind = "group"
-    task_name = "celery.group"
-
-    def __repr__(self) -> str:
-        return f"group([{', '.join(map(repr, self.tasks))}])"
-
-    def skew(self, start: float = 1.0, stop: float | None = None, step: float = 1.0) -> Self:
-        """Start the members one after the other: countdowns from ``start`` by ``step``, below ``stop``."""
-        at = start
-        for task in self.tasks:
-            task.set(countdown=at)
-            at = start if stop is not None and at + step >= stop else at + step
-        return self
-
-    def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """Run the members right here, one after the other; returns a GroupResult."""
-        results = [task.apply(args, kwargs, **options) for task in self.tasks]
-        return self.app.GroupResult(self.id or self.app.new_id(), results)
-
-
-_KINDS: Final[Mapping[str, type[Signature]]] = {"chain": chain, "group": group}
-
-
 def signature(
     task: Any,
     args: Sequence[Any] | None = None,
@@ -322,7 +258,7 @@ def signature(
     if isinstance(task, Mapping):
         if not task.get("task"):
             raise UsageError(f"a signature needs a task, got {saferepr(task, 80)}")
-        return _KINDS.get(str(task.get("subtask_type")), Signature)(task, app=app)
+        return _class_of(task)(task, app=app)
     new = Signature(task, args, kwargs, {**(options or {}), **more}, app=app, immutable=immutable)
     return new if isinstance(task, str) else new.of_task(task)
 
@@ -343,20 +279,27 @@ subtask = signature
 maybe_subtask = maybe_signature
 
 
-def _steps_of(sig: Signature) -> list[Signature]:
-    return sig.tasks if isinstance(sig, chain) and not sig.options else [sig]
+def _class_of(plain: Mapping[str, Any]) -> type[Signature]:
+    kind = plain.get("subtask_type")
+    name = kind if isinstance(kind, str) and kind in _KINDS else _BY_TASK.get(str(plain.get("task")))
+    if name is None:
+        return Signature
+    # By name: workflows are signatures of signatures, and are defined on top of this module.
+    found: Any = plugins.resolve(f"opsq.core.{'workflows' if name in _KINDS else 'over_items'}:{name}")
+    return found  # type: ignore[no-any-return]  # a subclass of Signature
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """Copy dicts and lists all the way down; members of workflows are signatures again."""
     if isinstance(value, Signature):
         # Not through the constructor: it copies as well, and so would double the work at each level.
         new = type(value).__new__(type(value))
-        new.update((key, _copied(part)) for key, part in value.items())
+        new.update((key, copied(part)) for key, part in value.items())
         new._app, new._task = value._app, value._task
         return new
     if isinstance(value, Mapping):
-        return {key: _copied(part) for key, part in value.items()}
+        return {key: copied(part) for key, part in value.items()}
     if isinstance(value, list):
-        return [_copied(part) for part in value]
-    return value
+        return [copied(part) for part in value]
+    as_list = getattr(value, "as_list_of_tasks", None)
+    return copied(as_list()) if as_list is not None else value

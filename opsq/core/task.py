@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 
 from opsq.core.arguments import ArgumentCheck
 from opsq.core.autoretry import retry_if_wanted
+from opsq.core.over_items import chunks, xmap, xstarmap
 from opsq.core.registry import PROCESS
+from opsq.core.replacing import add_to_chord, replace
 from opsq.core.request import Context, FrameToken, current_frame, pop, push, request_of
 from opsq.core.retrying import plan_retry, signature_of_request
 from opsq.core.signature import Signature, signature
 from opsq.core.task_options import CALL_OPTIONS_OF_TASK, FROM_SETTINGS
 from opsq.core.telling import PROGRESS, is_done, progress_fields
-from opsq.errors import Ignore, MaxRetriesExceededError, Reject, Retry, UsageError
+from opsq.errors import MaxRetriesExceededError, Reject, Retry, UsageError
 
 if TYPE_CHECKING:
     from opsq.core.app import Opsq
@@ -281,30 +283,31 @@ class Task(Generic[P, R]):
         if self.autoretry_for:
             retry_if_wanted(self, error)
 
-    def replace(self, sig: Signature) -> NoReturn:
-        """Let ``sig`` do this task's work, under this task's id. Always raises Ignore.
+    def replace(self, sig: Any) -> Any:
+        """Let ``sig``, a call or a workflow, do this task's work, under this task's id. Always raises Ignore.
 
         Raises: UsageError for a signature that cannot take its place.
         """
-        request = self.request
-        if request.called_directly:
-            raise UsageError("replace() works inside a running task only; outside, call the signature itself")
-        if sig.get("subtask_type") in ("chain", "group", "chord") or sig.options.get("chord"):
-            raise UsageError(f"a task can be replaced by a single call for now, got a {sig.get('subtask_type')}")
-        options: dict[str, Any] = {
-            "task_id": request.id,
-            "root_id": request.root_id,
-            "parent_id": request.parent_id or request.id,
-            "group_id": request.group,
-            "group_index": request.group_index,
-            "chord": request.chord,
-            "chain": request.chain,
-            "link": [*(sig.options.get("link") or ()), *(request.callbacks or ())] or None,
-            "link_error": [*(sig.options.get("link_error") or ()), *(request.errbacks or ())] or None,
-            "replaced_task_nesting": request.replaced_task_nesting + 1,
-        }
-        sig.clone().apply_async(**options)
-        raise Ignore(f"replaced by {sig.task}")
+        return replace(self.app, self.request, sig)
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:
+        """Make ``sig`` one more member of the chord whose header this task belongs to; returns its handle.
+
+        Raises: UsageError outside a chord's header.
+        """
+        return add_to_chord(self.app, self.request, sig, lazy)
+
+    def chunks(self, it: Any, n: int) -> Any:
+        """The calls of this task with each item's parts, ``n`` of them in one message."""
+        return chunks(self.s(), it, n, app=self._app)
+
+    def map(self, it: Any) -> Any:
+        """One call that runs this task with each item."""
+        return xmap(self.s(), it, app=self._app)
+
+    def starmap(self, it: Any) -> Any:
+        """One call that runs this task with each item's parts."""
+        return xstarmap(self.s(), it, app=self._app)
 
     def update_state(self, task_id: str | None = None, state: str | None = None, meta: Any = None, **more: Any) -> None:
         """Store a state of your own for the running call, such as ``PROGRESS`` with ``meta``."""

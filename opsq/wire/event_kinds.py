@@ -237,6 +237,21 @@ _ALL = (
         ),
         origin="opsq",
     ),
+    Kind(
+        "schedule-tick",
+        "A beat sent a call that was due.",
+        (
+            _ours("name", TEXT, "Name of the entry."),
+            _ours("task", TEXT, "Task that was called."),
+            _ours("id", TEXT, "Id of the call."),
+            _ours("due_at", NUMBER, "The tick.", "epoch seconds"),
+            _ours("sent_at", NUMBER, "When the broker had it.", "epoch seconds"),
+            _ours("late_s", NUMBER, "Between the two, jitter taken off.", "seconds"),
+            _ours("asked", FLAG, "Somebody asked for it, out of turn."),
+            _ours("missed", WHOLE, "Ticks of the entry that were not sent so far, by its catch-up rule.", "ticks"),
+        ),
+        origin="opsq",
+    ),
     Kind("task-cancelled", "A task was cancelled because the connection was lost.", (_UUID, *_ENDING)),
     Kind(
         "worker-elect",

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from opsq.core.backends.base import Capabilities, Kind
+from opsq.core.backends.redis_chord import RedisChords
 from opsq.core.backends.redis_waiting import Listener, RedisSubscription
 from opsq.errors import BackendUnavailable, ConfigError
 from opsq.masking import mask_url
@@ -48,7 +49,7 @@ return 1
 _STATUS: Final = re.compile(rb"status[\"'\x94\x8c\x00-\x20:.]*(SUCCESS)")
 
 
-class RedisBackend:
+class RedisBackend(RedisChords):
     """Strings in Redis, and pub/sub to tell who waits.
 
     url: redis://, rediss:// or unix://. prefix: put before every key.
@@ -69,6 +70,10 @@ class RedisBackend:
     def capabilities(self) -> Capabilities:
         """What this backend can do."""
         return Capabilities(counts=True, expires=True, notifies=True, cross_process=True)
+
+    @property
+    def _chord_prefix(self) -> str:
+        return self._prefix
 
     def key(self, kind: Kind, id: str) -> str:
         """The key of an entry, which is also the channel it is announced on."""

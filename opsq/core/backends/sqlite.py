@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from opsq.broker.sqlite.doorbell import Doorbell, Ringer
 from opsq.clock import Clock, SystemClock
 from opsq.core.backends.base import SUCCESS, Capabilities, Kind, WaitScope
+from opsq.core.backends.sqlite_chord import SqliteChords
 from opsq.errors import BackendUnavailable, ConfigError
 from opsq.settings import Settings
 
@@ -58,7 +59,7 @@ _LAST: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'results'"
 _SWEEP: Final = "DELETE FROM results WHERE seq IN (SELECT seq FROM results WHERE ends_at <= ? LIMIT ?)"
 
 
-class SqliteBackend:
+class SqliteBackend(SqliteChords):
     """A file of results.
 
     path: absolute; its directory is made when missing. synchronous: NORMAL survives a killed
@@ -82,7 +83,7 @@ class SqliteBackend:
     @property
     def capabilities(self) -> Capabilities:
         """What this backend can do."""
-        return Capabilities(counts=False, expires=False, notifies=True, cross_process=True)
+        return Capabilities(counts=True, expires=False, notifies=True, cross_process=True)
 
     def put(self, kind: Kind, id: str, payload: bytes, *, state: str, ttl_s: float | None) -> bool:
         """Store ``payload`` unless a SUCCESS is there; waiters are rung after the commit."""

@@ -20,6 +20,7 @@ from opsq.broker.publisher import Publisher
 from opsq.broker.retry import NO_RETRY
 from opsq.core.app import Opsq
 from opsq.core.pools.base import Pool, PoolConfig
+from opsq.core.worker.chord_step import ChordStep
 from opsq.core.worker.clerk import Clerk
 from opsq.core.worker.emit import EVENTS_DEADLINE_S, Emitter
 from opsq.core.worker.execute import Executor
@@ -29,6 +30,7 @@ from opsq.core.worker.ledger import Ledger
 from opsq.core.worker.owner import Owner
 from opsq.core.worker.plan import WorkerPlan
 from opsq.core.worker.policy import Policies
+from opsq.core.worker.put_off import put_off
 from opsq.core.worker.quarantine_room import waiting_aside
 from opsq.core.worker.receive import Receiver
 from opsq.core.worker.remote import RemoteStep
@@ -61,6 +63,7 @@ def process_steps(plan: WorkerPlan) -> list[Bootstep[Any]]:
         ExecutorStep(plan),
         VoiceStep(plan),
         ClerkStep(plan),
+        ChordStep(),
         SettlerStep(plan),
         PoolStep(plan),
         ReceiverStep(plan),
@@ -238,15 +241,10 @@ class ReceiverStep(_Step):
             serializers=loader.registry,
             stamp_revoked=stamps.covers,
         )
-        return Receiver(
-            intake,
-            ledger,
-            _pool(up),
-            up[Emitter],
-            up[Clerk],
-            self.plan.clock,
-            self.plan.probe,
-        )
+        receiver = Receiver(intake, ledger, _pool(up), up[Emitter], up[Clerk], self.plan.clock, self.plan.probe)
+        plan, clerk = self.plan, up[Clerk]
+        receiver.put_off = put_off(plan.settings, ledger, clerk.later, lambda: plan.app.publisher, lambda: plan.queues)
+        return receiver
 
 
 class OwnerStep(_Step):

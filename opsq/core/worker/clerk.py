@@ -92,6 +92,10 @@ class Clerk:
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do any other work that has to wait for the broker."""
+        self._work.put(work)
+
     def malformed(self, delivery: Delivery, decision: Malformed, then: ThenSettle) -> None:
         """Report and set aside a delivery that is not a task message; ``then`` settles it."""
 
@@ -125,6 +129,7 @@ class Clerk:
             exc = NotRegistered(headers.task)
             log.error("no task of this name is registered", extra={"task": headers.task, "task_id": headers.id})
             self._record(headers, "FAILURE", exc, delivery.properties)
+            self._follower.after_refusal(delivery, headers, exc, "FAILURE")
             evidence = self._evidence(delivery, "unknown", str(exc), delivery.queue, headers.id, headers.task)
             settle = self._set_aside(delivery, evidence)
             then(settle)
@@ -136,13 +141,17 @@ class Clerk:
 
         self._work.put(work)
 
-    def refused(
-        self, headers: TaskHeaders, expired: bool, then: Then, properties: Mapping[str, Any] = _NOTHING
-    ) -> None:
-        """Store and announce that a task was revoked, or had expired, before it ran."""
+    def refused(self, headers: TaskHeaders, expired: bool, then: Then, message: Job | Delivery | None = None) -> None:
+        """Store and announce that a task was revoked, or had expired, before it ran.
+
+        message: as it came; gives the address for the result, and who waits for the task.
+        """
 
         def work() -> None:
-            self._record(headers, "REVOKED", TaskRevokedError("expired" if expired else "revoked"), properties)
+            exc = TaskRevokedError("expired" if expired else "revoked")
+            self._record(headers, "REVOKED", exc, message.properties if message is not None else _NOTHING)
+            if message is not None:
+                self._follower.after_refusal(message, headers, exc, "REVOKED")
             then()
             fields = {**_about(headers), "terminated": False, "signum": None, "expired": expired}
             self._emitter.emit("task-revoked", fields)
@@ -191,6 +200,7 @@ class Clerk:
         if outcome.cause in ("cancelled", "terminated"):
             why = "revoked" if outcome.cause == "cancelled" else "terminated"
             self._record(entry.headers, "REVOKED", TaskRevokedError(why), entry.job.properties)
+            self._follower.after_refusal(entry.job, entry.headers, TaskRevokedError(why), "REVOKED")
             self._signal_revoked(entry.headers, outcome.cause == "terminated", outcome.signum, False)
             return outcome
         if outcome.cause == "lost":

@@ -10,19 +10,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from opsq.clock import Clock
+from opsq.core.canvas import Planned
 from opsq.core.pools.base import Job, Outcome
 from opsq.core.request import current_frame
 from opsq.core.worker.attempt import Attempt
+from opsq.core.worker.chords import quietly
 from opsq.core.worker.failure import Failure, describe, exception_text
 from opsq.core.worker.follow import Follower, Next
 from opsq.core.worker.memory import ResidentMemory
 from opsq.core.worker.record import Recorder
 from opsq.errors import (
     Ignore,
-    OpsqError,
     Reject,
     Retry,
     TimeLimitExceeded,
@@ -53,6 +55,7 @@ class Ender:
             (self._recorder.enabled and not attempt.ignore_result)
             or request.callbacks
             or request.chain
+            or request.chord
             or prepared.on_success
             or prepared.after_return
             or task_success.receivers
@@ -66,6 +69,7 @@ class Ender:
         try:
             if request.callbacks or request.chain:
                 plan = self._follower.after_success(attempt.headers, request, value)
+                request.children.extend(self._follower.handles(plan))
             if not attempt.ignore_result:
                 self._recorder.write(attempt.headers, "SUCCESS", value, request=request)
         except Unavailable as exc:
@@ -74,6 +78,10 @@ class Ender:
             return self._failed(attempt, exc)
         if plan:
             broken = self._publish(attempt, plan)
+            if broken is not None:
+                return broken
+        if request.chord:
+            broken = self._count(attempt, "SUCCESS", value)
             if broken is not None:
                 return broken
         self._tell_success(attempt, value)
@@ -95,15 +103,27 @@ class Ender:
             return self._rejected(attempt, exc)
         return self._failed(attempt, exc)
 
+    def not_again(self, job: Job, headers: TaskHeaders) -> Outcome:
+        """End a job that another message of the same id runs already."""
+        log.info("a second message of the same call is left alone", extra={"task_id": job.id, "task": job.task})
+        return self._never_ran(job, headers, "IGNORED", "ack")
+
     def not_run(self, job: Job, headers: TaskHeaders, state: str, stored: str, exc: Exception, settle: str) -> Outcome:
         """End a job whose function was never called. stored: the state to store, empty for none."""
         log.error("a task cannot be run", extra={"task_id": job.id, "task": job.task, "reason": str(exc)[:1024]})
-        now = self._clock.now()
         try:
             if stored:
                 self._recorder.write(headers, stored, exc, reply_to=job.properties.get("reply_to"))
         except Unavailable as unavailable:
             log.error("a state could not be stored", extra={"task_id": job.id, "error": str(unavailable)})
+        if stored and state != "UNVERIFIED" and headers.group:
+            self._follower.after_refusal(job, headers, exc, stored)
+        return self._never_ran(job, headers, state, settle, exc)
+
+    def _never_ran(
+        self, job: Job, headers: TaskHeaders, state: str, settle: str, exc: Exception | None = None
+    ) -> Outcome:
+        now = self._clock.now()
         return Outcome(
             key=job.key,
             id=job.id,
@@ -113,7 +133,7 @@ class Ender:
             finished_at=now,
             runtime_s=0.0,
             pid=os.getpid(),
-            exception_repr=exception_text(exc),
+            exception_repr=exception_text(exc) if exc is not None else None,
             retries=headers.retries,
             expired=state == "REVOKED",
         )
@@ -152,6 +172,10 @@ class Ender:
                 self._follower.fail_chain(attempt.headers, attempt.request, exc, failure.traceback)
         except Unavailable as unavailable:
             return self._not_recorded(attempt, unavailable)
+        if attempt.request.chord:
+            broken = self._count(attempt, "FAILURE", exc)
+            if broken is not None:
+                return broken
         self._tell_end(attempt, "REJECTED", exc, None)
         return self._outcome(attempt, "REJECTED", "reject", failure=failure)
 
@@ -175,6 +199,10 @@ class Ender:
             if broken is not None:
                 return broken
             self._follower.call_errbacks(request, exc, failure.traceback)
+        if request.chord:
+            broken = self._count(attempt, "FAILURE", exc)
+            if broken is not None:
+                return broken
         self._tell_failure(attempt, failure)
         return self._outcome(attempt, "FAILURE", self._settle_failure(attempt, exc), failure=failure)
 
@@ -204,18 +232,32 @@ class Ender:
             self._fail_plan(attempt, plan, exc)
         return None
 
+    def _count(self, attempt: Attempt, state: str, value: Any) -> Outcome | None:
+        """Report the end of a chord's header task; an outcome when the message must go back for that."""
+        try:
+            self._follower.chords.part(attempt.headers, attempt.request, state, value)
+        except Unavailable as exc:
+            return self._not_recorded(attempt, exc)
+        except Exception as exc:  # boundary: a body that cannot be published must not hang its clients
+            log.exception("the body of a chord could not be published")
+            self._fail_body(attempt, exc)
+        return None
+
+    def _fail_body(self, attempt: Attempt, exc: Exception) -> None:
+        body = attempt.request.chord
+        if body is not None:
+            failing = partial(self._follower.chords.fail_body, body, exc, attempt.headers)
+            quietly(failing, "failing the body of a chord", attempt.headers.id)
+
     def _fail_plan(self, attempt: Attempt, plan: Sequence[Next], exc: Exception) -> None:
-        for item in plan:
+        for step in (step for item in plan for step in item.steps if isinstance(step, Planned)):
             member = TaskHeaders(
-                id=item.options["task_id"],
-                task=str(item.signature.get("task")),
+                id=step.options["task_id"],
+                task=step.task,
                 parent_id=attempt.headers.id,
                 root_id=attempt.headers.root_id,
             )
-            try:
-                self._recorder.write(member, "FAILURE", exc)
-            except OpsqError as broken:
-                log.error("a state could not be stored", extra={"task_id": member.id, "error": str(broken)})
+            quietly(partial(self._recorder.write, member, "FAILURE", exc), "storing a state", member.id)
 
     def _not_recorded(self, attempt: Attempt, exc: Unavailable) -> Outcome:
         """Send the message back: its result, or what follows it, could not be put anywhere."""

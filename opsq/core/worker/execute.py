@@ -56,6 +56,7 @@ class Executor:
         self.loader = Loader(settings, app.caller.serializers)
         self.recorder = Recorder(app.backend, hostname, settings.result_extended)
         self.follower = Follower(app, self.recorder, self.loader)
+        app.sender.chords = self.follower.chords
         self._app = app
         self._settings = settings
         self._hostname = hostname
@@ -165,6 +166,8 @@ class Executor:
         now = self._clock.now()
         if headers.expires is not None and now > parse_epoch(headers.expires, "$headers.expires"):
             return self._ender.not_run(job, headers, "REVOKED", "REVOKED", TaskRevokedError("expired"), "ack")
+        if headers.user and not self.follower.chords.may_start(headers):
+            return self._ender.not_again(job, headers)
         request = context_from_message(
             headers, body, delivery_info=job.delivery_info, properties=job.properties, hostname=self._hostname
         )

@@ -12,30 +12,39 @@ from __future__ import annotations
 import inspect
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from opsq.core.call_options import AMQP_PROPERTIES, CALL_OPTIONS
+from opsq.broker.message import Delivery
+from opsq.core.canvas import Opening, Step
+from opsq.core.canvas_options import known_options
 from opsq.core.pools.base import Job
 from opsq.core.request import Context, context_from_message
+from opsq.core.worker.chords import Chords
 from opsq.core.worker.load import Loader
 from opsq.core.worker.record import Recorder
 from opsq.errors import OpsqError, WireError
-from opsq.wire.signature import Call, Signature, parse_signature
+from opsq.wire.result import ResultRef
+from opsq.wire.signature import parse_signature
 from opsq.wire.task import TaskHeaders
 
 log = logging.getLogger(__name__)
 
 
 class Next(msgspec.Struct, frozen=True):
-    """One call to publish. signature: as it came; args are put before its own."""
+    """One thing to publish, planned. result: the handle of its end."""
 
-    signature: dict[str, Any]
-    node: Signature
-    args: tuple[Any, ...]
-    options: dict[str, Any]
+    steps: tuple[Step, ...]
+    result: ResultRef
+
+    def root(self) -> ResultRef:
+        """The handle of what is published first."""
+        ref = self.result
+        while ref.parent is not None:
+            ref = ref.parent
+        return ref
 
 
 def child_id(parent: str, position: str) -> str:
@@ -55,6 +64,7 @@ class Follower:
         self._recorder = recorder
         self._loader = loader
         self._inherit_priority = app.settings.task_inherit_parent_priority
+        self.chords = Chords(app, recorder, self)
 
     def after_success(self, headers: TaskHeaders, request: Context, result: object) -> list[Next]:
         """Plan the callbacks and the next link of the chain. Raises: MalformedMessage."""
@@ -93,34 +103,54 @@ class Follower:
 
         Raises: BackendUnavailable.
         """
-        for signature in _list(request.chain):
-            options = signature.get("options") if isinstance(signature, Mapping) else None
-            task_id = options.get("task_id") if isinstance(options, Mapping) else None
-            if isinstance(task_id, str) and task_id:
-                member = TaskHeaders(
-                    id=task_id, task=str(signature.get("task")), parent_id=headers.id, root_id=headers.root_id
-                )
-                self._recorder.write(member, "FAILURE", exc, traceback=traceback)
+        self.chords.fail_later(_list(request.chain), headers, exc, traceback)
 
-    def publish(self, plan: Sequence[Next]) -> None:
-        """Publish what was planned, in order. Raises: BrokerUnavailable, UsageError."""
+    def publish(self, plan: Sequence[Next], headers: Mapping[str, Any] | None = None) -> None:
+        """Publish what was planned, in order. headers: added to each call.
+
+        Raises: BrokerUnavailable, UsageError.
+        """
         for item in plan:
-            node = item.node
-            if isinstance(node, Call):
-                args = node.args if node.immutable else (*item.args, *node.args)
-                self._app.send_task(node.task, args, node.kwargs, **item.options)
-            else:
-                signature = self._app.signature(item.signature)
-                signature.apply_async(() if node.immutable else item.args, **item.options)
+            self._app.sender.publish_steps(_known(item.steps, headers))
+
+    def handles(self, plan: Sequence[Next]) -> list[Any]:
+        """The handles of what was planned, as children of whoever publishes it."""
+        return [self._app.result_from_ref(item.root()) for item in plan]
+
+    def body(self, signature: dict[str, Any], args: Sequence[Any], group_id: str, by: TaskHeaders | None) -> list[Next]:
+        """Plan the body of a chord. by: the header task that completes it. Raises: MalformedMessage."""
+        node = parse_signature(signature)
+        options: dict[str, Any] = {}
+        if by is not None:
+            options = {"root_id": by.root_id or by.id, "parent_id": by.id}
+            if by.stamped_headers and not node.options.get("stamped_headers"):
+                options.update(stamped_headers=by.stamped_headers, **by.stamps)
+        return [self._planned(node, tuple(args), options, group_id, "body")]
+
+    def tell_errbacks(self, headers: TaskHeaders, request: Context, exc: BaseException, text: str | None) -> None:
+        """Publish and call the error callbacks of a call that will never run. Raises: BrokerUnavailable."""
+        self.publish(self.after_failure(headers, request))
+        self.call_errbacks(request, exc, text)
 
     def after_death(self, job: Job, headers: TaskHeaders, exc: BaseException) -> None:
         """Do for a run that was killed what its slot would have done after a failure."""
+        self._after_end(job, headers, exc, "FAILURE", errbacks=True)
+
+    def after_refusal(self, job: Job | Delivery, headers: TaskHeaders, exc: BaseException, state: str) -> None:
+        """Tell those who wait for a task that will not be run: the rest of its chain, and its chord."""
+        self._after_end(job, headers, exc, state, errbacks=state == "FAILURE")
+
+    def _after_end(
+        self, job: Job | Delivery, headers: TaskHeaders, exc: BaseException, state: str, errbacks: bool
+    ) -> None:
         try:
             _, body = self._loader.load(job)
-            request = context_from_message(headers, body, delivery_info=job.delivery_info, properties=job.properties)
+            delivery_info = job.delivery_info if isinstance(job, Job) else {}
+            request = context_from_message(headers, body, delivery_info=delivery_info, properties=job.properties)
             self.fail_chain(headers, request, exc, None)
-            self.publish(self.after_failure(headers, request))
-            self.call_errbacks(request, exc, None)
+            if errbacks:
+                self.tell_errbacks(headers, request, exc, None)
+            self.chords.part(headers, request, state, exc)
         except (WireError, OpsqError) as broken:
             log.error("what follows a failure could not be done", extra={"task_id": headers.id, "error": str(broken)})
 
@@ -136,19 +166,22 @@ class Follower:
         node = parse_signature(signature)
         own = node.options
         options: dict[str, Any] = {
-            **(_call_options(own) if isinstance(node, Call) else {}),
-            "task_id": own.get("task_id") or child_id(headers.id, position),
             "root_id": headers.root_id or headers.id,
             "parent_id": headers.id,
-            "add_to_parent": False,
             **{key: value for key, value in more.items() if value is not None and own.get(key) is None},
         }
         priority = (request.delivery_info or {}).get("priority")
         if self._inherit_priority and priority and own.get("priority") is None:
             options["priority"] = priority
-        if headers.stamped_headers and not own.get("stamped_headers"):
-            options.update(stamped_headers=headers.stamped_headers, **headers.stamps)
-        return Next(signature, node, args, options)
+        if headers.stamped_headers:
+            names = list(dict.fromkeys([*(own.get("stamped_headers") or ()), *headers.stamped_headers]))
+            given = {name: value for name, value in headers.stamps.items() if name not in own}
+            node = msgspec.structs.replace(node, options={**own, **given, "stamped_headers": names})
+        return self._planned(node, args, options, headers.id, position)
+
+    def _planned(self, node: Any, args: tuple[Any, ...], options: dict[str, Any], parent: str, position: str) -> Next:
+        plan = self._app.sender.planner(_Ids(parent, position)).plan(node, args, options)
+        return Next(plan.steps, plan.result)
 
     def _in_process(self, signature: dict[str, Any]) -> Callable[..., Any] | None:
         """The function to call for an error callback of the new form; None when it is a message."""
@@ -170,10 +203,29 @@ class Follower:
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def _call_options(own: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a call knows; a signature of another library's version may hold more."""
-    stamps = frozenset(own.get("stamped_headers") or ())
-    return {key: value for key, value in own.items() if key in CALL_OPTIONS or key in AMQP_PROPERTIES or key in stamps}
+class _Ids:
+    """Ids that are the same at every repetition: of ``parent``, by position and count."""
+
+    def __init__(self, parent: str, position: str) -> None:
+        self._parent = parent
+        self._position = position
+        self._count = 0
+
+    def __call__(self) -> str:
+        count, self._count = self._count, self._count + 1
+        return child_id(self._parent, f"{self._position}.{count}" if count else self._position)
+
+
+def _known(steps: Sequence[Step], headers: Mapping[str, Any] | None) -> Iterator[Step]:
+    """Steps with the options that a call knows; a signature of another library's version may hold more."""
+    for step in steps:
+        if isinstance(step, Opening):
+            yield step
+            continue
+        options = known_options(step.options)
+        if headers:
+            options["headers"] = {**(options.get("headers") or {}), **headers}
+        yield step._replace(options=options)
 
 
 def _list(value: Any) -> list[Any]:

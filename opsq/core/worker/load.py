@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from opsq.broker.message import Delivery
 from opsq.core.pools.base import Job
 from opsq.settings import Settings
 from opsq.wire.content import DEFAULT_REGISTRY, ContentRegistry, Limits, accept_set
@@ -27,7 +28,7 @@ class Loader:
         self.registry = registry
         self.limits = limits_of(settings)
 
-    def load(self, job: Job) -> tuple[TaskHeaders, TaskBody]:
+    def load(self, job: Job | Delivery) -> tuple[TaskHeaders, TaskBody]:
         """Decode ``job``. Raises: MalformedMessage, UntrustedContent."""
         if not is_protocol2(job.headers):
             document = load_document(

@@ -27,6 +27,7 @@ from opsq.core.worker.hold import RATE_HELD_MAX, EtaHeap, RateGate
 from opsq.core.worker.intake import Decision, Expired, Hold, Intake, Malformed, Revoked, Run, Unknown
 from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.probes import Probe
+from opsq.core.worker.put_off import Gone, PutOff
 from opsq.signals import task_received
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Receiver:
     """Everything between a delivery and its slot. Thread: the owner's.
 
     blame: asked about each redelivery; true when it is dealt with, because it has cost the worker its process.
+    put_off: takes what need not be held here for its time; None where the broker cannot wait for one.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Receiver:
         self._paused: frozenset[str] = frozenset()
         self._early: deque[Entry] = deque()
         self._early_out = 0
+        self._far: list[Entry] = []
         self.blame: Callable[[Entry], bool] | None = None
+        self.put_off: PutOff | None = None
 
     def attach(self, settle: SettleCall) -> None:
         """Use this connection's ``settle`` from now on."""
@@ -119,6 +123,9 @@ class Receiver:
                 self._accept(delivery, decision, now, decision.until)
             else:
                 self._refuse(delivery, decision)
+        if self._far and self.put_off is not None:
+            far, self._far = self._far, []
+            self.put_off(far, self._put_off_confirmed)
 
     def on_tick(self) -> float | None:
         """Release what is due; seconds until the next time this is needed."""
@@ -164,7 +171,7 @@ class Receiver:
             return False
         self._ledger.count("revoked")
         then = partial(self._forget, entry, Settle.ACK)
-        self._clerk.refused(entry.headers, expired=False, then=then, properties=entry.job.properties)
+        self._clerk.refused(entry.headers, expired=False, then=then, message=entry.job)
         return True
 
     def early_finished(self) -> None:
@@ -176,6 +183,12 @@ class Receiver:
         """Forget an early-ack entry whose acknowledgement the broker did not take."""
         if self._ledger.remove(entry.key) is not None:
             self.early_finished()
+
+    def gone(self, entry: Entry) -> None:
+        """Hold an entry no longer: the broker keeps it until its time."""
+        self._unhold(entry)
+        if self._ledger.remove(entry.key) is not None:
+            self._ledger.count("put_off")
 
     def submit_early(self, entry: Entry) -> None:
         """Give a slot to an early-ack entry, now that the broker took its acknowledgement."""
@@ -226,6 +239,8 @@ class Receiver:
             return
         if until is not None:
             self._etas.push(until, key)
+            if self.put_off is not None and until - now > self.put_off.after_s:
+                self._far.append(entry)
         else:
             self._release(entry)
 
@@ -299,7 +314,14 @@ class Receiver:
             expired = isinstance(decision, Expired)
             self._ledger.count("expired" if expired else "revoked")
             ack = partial(self._settle_tag, tag, Settle.ACK, generation)
-            self._clerk.refused(decision.headers, expired=expired, then=ack, properties=delivery.properties)
+            self._clerk.refused(decision.headers, expired=expired, then=ack, message=delivery)
+
+    def _put_off_confirmed(self, entries: list[Entry]) -> None:
+        """Acknowledge what the broker has as delayed messages now. Thread: any."""
+        settle = self._settle  # read before the generation: tags of another connection mean other messages
+        here = [entry for entry in entries if entry.generation == self._ledger.generation]
+        if settle is not None and here:
+            settle([Settlement(entry.tag, Settle.ACK, Gone(entry)) for entry in here])
 
     def _settle_tag(self, tag: Any, how: Settle, generation: int) -> None:
         """Settle unless the connection that ``tag`` came on is gone. Thread: any."""

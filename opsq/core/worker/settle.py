@@ -27,6 +27,7 @@ from opsq.core.worker.endings import ending_events
 from opsq.core.worker.event_records import started, succeeded
 from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.probes import Probe
+from opsq.core.worker.put_off import Gone
 from opsq.core.worker.receive import EarlyAck, Receiver
 from opsq.core.worker.success_log import SuccessLog
 from opsq.core.worker.survivor import Survivor
@@ -163,6 +164,8 @@ class Settler:
                 self._finish(note[0], note[1], now)
             elif type(note) is EarlyAck and self._receiver is not None:
                 self._receiver.submit_early(note.entry)
+            elif type(note) is Gone and self._receiver is not None:
+                self._receiver.gone(note.entry)
 
     def on_stale(self, settlements: list[Settlement]) -> None:
         """Finish what the broker will deliver, or has delivered, again. Thread: the owner's."""
@@ -172,6 +175,9 @@ class Settler:
                 self._without_broker(note[0], note[1])
             elif type(note) is EarlyAck and self._receiver is not None:
                 self._receiver.drop_early(note.entry)
+            elif type(note) is Gone:
+                # Its delayed copy is on its way; the original, which comes again as well, need not run.
+                self._ledger.orphan_finished(note.entry)
 
     def give_back(self, entries: list[Entry]) -> None:
         """Return entries that will not end here: to the broker, or by publishing them again.

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsq import Opsq, chain, group, maybe_signature, signature
-from opsq.core.canvas import Plan, Planner
-from opsq.errors import UsageError
+from opsq import Opsq, Signature, chain, chord, group, maybe_signature, signature
+from opsq.canvas import StampingVisitor
+from opsq.core.canvas import Opening, Planner
+from opsq.errors import MalformedMessage, UsageError
 from opsq.result import AsyncResult, GroupResult
-from opsq.wire.signature import Call, Chain, Chord, Group
+from opsq.wire.signature import Call, Chain, Chord, Group, parse_signature
 from tests.unit.core.conftest import KeptMessages
 
 
@@ -23,7 +24,7 @@ def add(app: Opsq) -> Any:
     return app.task(name="add")(lambda x, y=0: x + y)
 
 
-def plan(node: Any, *args: Any, **options: Any) -> Plan:
+def plan(node: Any, *args: Any, **options: Any) -> tuple[tuple[Any, ...], Any]:
     numbers = count(1)
     return Planner(lambda: f"id{next(numbers)}", "me").plan(node, args, options)
 
@@ -190,17 +191,103 @@ def test_immutable_members_take_no_arguments() -> None:
     assert [call.args for call in calls] == [(1,), (9, 1)]
 
 
-@pytest.mark.parametrize(
-    "node",
-    [
-        Chord(header=(Call(task="a"),), body=Call(task="b")),
-        Chain(tasks=(Group(tasks=(Call(task="a"), Call(task="b"))), Call(task="c"))),
-        Group(tasks=(Chord(header=(), body=None),)),
-    ],
-)
-def test_chords_are_refused_in_one_sentence(node: Any) -> None:
-    with pytest.raises(UsageError, match=r"a chord .* cannot be published by this version"):
-        plan(node)
+def test_plan_of_a_chord() -> None:
+    steps, ref = plan(Chord(header=(Call(task="a"), Call(task="b")), body=Call(task="c")))
+    opening, first, second = steps
+    assert isinstance(opening, Opening)
+    assert (opening.size, opening.group_id) == (2, first.options["group_id"])
+    assert [first.options["group_index"], second.options["group_index"]] == [0, 1]
+    assert first.options["chord"]["options"] == {"task_id": ref.id, "reply_to": "me"}
+    assert ref.parent is not None
+    assert [child.id for child in ref.parent.children or ()] == [each.options["task_id"] for each in (first, second)]
+
+
+def test_a_group_that_something_follows_is_a_chord() -> None:
+    node = Chain(tasks=(Call(task="a"), Group(tasks=(Call(task="b"), Call(task="c"))), Call(task="d"), Call(task="e")))
+    (head,), ref = plan(node)
+    last, after = head.options["chain"]
+    assert (last["task"], after["task"], after["kwargs"]["body"]["task"]) == ("e", "celery.chord", "d")
+    assert ref.id == last["options"]["task_id"]
+    assert ref.parent is not None
+    assert ref.parent.id == after["kwargs"]["body"]["options"]["task_id"]
+
+
+def test_a_plan_that_is_planned_again_keeps_its_ids() -> None:
+    inner = Chord(
+        header=(Call(task="a"), Chain(tasks=(Call(task="b"), Group(tasks=(Call(task="c"),))))), body=Call(task="d")
+    )
+    node = Chain(tasks=(Call(task="first"), inner, Call(task="last")))
+    (head,), ref = plan(node)
+    again = parse_signature(head.options["chain"][-1])
+    planned, _ = plan(again, chain=head.options["chain"][:-1])
+    body = planned[0].body
+    assert ref.parent is not None
+    assert (body["options"]["task_id"], body["options"]["chain"][0]["options"]["task_id"]) == (ref.parent.id, ref.id)
+
+
+def test_every_member_of_a_header_is_one_part() -> None:
+    node = Chord(
+        header=(Chain(tasks=(Call(task="a"), Group(tasks=(Call(task="b"), Call(task="c"))))),), body=Call(task="d")
+    )
+    (opening, head), _ref = plan(node)
+    assert isinstance(opening, Opening)
+    (gather,) = head.options["chain"]
+    assert gather["kwargs"]["body"]["task"] == "celery.accumulate"
+    assert gather["kwargs"]["body"]["options"]["group_id"] == opening.group_id
+
+
+def test_options_of_a_chord_go_where_they_belong() -> None:
+    node = Chord(header=(Call(task="a"),), body=Call(task="b"))
+    (_opening, head), ref = plan(
+        node, task_id="mine", queue="q", countdown=3, link={"task": "l"}, link_error={"task": "e"}
+    )
+    body = head.options["chord"]["options"]
+    assert (head.options["queue"], head.options["countdown"], "link_error" in head.options) == ("q", 3, False)
+    assert (body["task_id"], body["queue"], "countdown" in body) == ("mine", "q", False)
+    assert (body["link"], body["link_error"], ref.id) == ([{"task": "l"}], [{"task": "e"}], "mine")
+
+
+def test_a_fault_in_a_workflow_has_a_path(app: Opsq, add: Any) -> None:
+    workflow = chain(add.s(1), group(add.s(2), add.s(3)))
+    workflow.tasks[1].tasks[1]["args"] = 7
+    with pytest.raises(MalformedMessage, match=r"\$\.kwargs\.tasks\[1\]\.kwargs\.tasks\[1\]\.args"):
+        workflow.apply_async()
+
+
+def test_joining(add: Any) -> None:
+    joined = group(add.s(1), add.s(2)) | add.s()
+    assert (type(joined), type(joined.body)) == (chord, Signature)
+    assert type(joined | add.s(3)) is chord
+    assert type(group(add.s(1)) | add.s(2)) is chain
+    assert chain(add.s(1)) == add.s(1)
+    assert [task.args for task in chain(add.s(1), add.s(2)).on_error(add.s(9)).unchain_tasks()] == [(1,), (2,)]
+
+
+def test_a_generator_is_published_as_it_goes(app: Opsq, add: Any, kept: KeptMessages) -> None:
+    published: list[int] = []
+    result = group(add.s(n) for n in range(1200)).apply_async(progress=published.append)
+    assert (len(result), len(kept.tasks), published[-1]) == (1200, 1200, 1200)
+    assert [message.headers["id"] for message in kept.tasks] == [each.id for each in result.results]
+    assert result[-1].id == kept.tasks[-1].headers["id"]
+    assert len(kept.calls) == 3
+
+
+def test_stamps_reach_everything(add: Any) -> None:
+    class Marks(StampingVisitor):
+        def on_signature(self, sig: Any, **headers: Any) -> dict[str, Any]:
+            return {"mark": sig.args[0], "kept": True, "stamped_headers": ["mark"]}
+
+    workflow = chain(add.s(1), chord([add.s(2), add.s(3)], add.s(4))).on_error(add.s(5))
+    workflow.stamp(Marks(), of="order 7", stamped_headers=["of"])
+    first, whole = workflow.tasks
+    for each, number in (
+        (first, 1),
+        (whole.tasks.tasks[1], 3),
+        (whole.body, 4),
+        (workflow.options["link_error"][0], 5),
+    ):
+        assert (each.options["mark"], each.options["of"]) == (number, "order 7")
+        assert set(each.options["stamped_headers"]) == {"mark", "of"}
 
 
 def test_what_cannot_be_planned() -> None:

@@ -1,0 +1,1 @@
+"""Extras of Celery, under the names of its package."""
