@@ -19,6 +19,8 @@ from typing import Any, ClassVar, Final
 from opsq import __version__, logs
 from opsq.bootsteps import Bootstep, Graph, Provided
 from opsq.broker.connection import open_connection
+from opsq.cli.hands import FleetHands
+from opsq.clock import SystemClock
 from opsq.errors import ConfigError, ExitCode, StartError, StopTimeout
 from opsq.events.cluster import Cluster, Limits
 from opsq.events.feed import Feed
@@ -28,10 +30,12 @@ from opsq.events.steer import Steering
 from opsq.events.store import Retention, Store
 from opsq.events.stores import open_store
 from opsq.events.stream import Stream, connector
+from opsq.events.views import Views
 from opsq.events.writer import Writer
 from opsq.masking import mask_url
 from opsq.settings import Settings
 from opsq.web.access.assemble import access
+from opsq.web.audit import Trail
 from opsq.web.deps import Deps
 from opsq.web.security import LOOPBACK_NAMES
 from opsq.web.server import Address, WebServer
@@ -185,10 +189,12 @@ class PagesStep(Bootstep[WebServer]):
 
     def __init__(self) -> None:
         self._server: WebServer | None = None
+        self._hands: FleetHands | None = None
 
     def start(self, up: Provided) -> WebServer:
         """Bind and serve. Raises ConfigError when the port is taken."""
         settings, writer = up[Settings], up[Writer]
+        self._hands = FleetHands(settings)
         feed = up[Feed]
         attacher = up[Steering].attacher
         query = Query(
@@ -203,12 +209,15 @@ class PagesStep(Bootstep[WebServer]):
         door, gate = access(settings, prefix)
         deps = Deps(
             query=query,
+            views=Views(up[History].store, up[Cluster]),
             feed=feed,
             here=Place(env_name(settings), broker_name(settings), __version__),
             door=door,
             gate=gate,
             places=Places(prefix),
             allowed_hosts=LOOPBACK_NAMES | {settings.web_host.lower(), *settings.web_allowed_hosts},
+            hands=self._hands,
+            trail=Trail(up[History].store, SystemClock()),
         )
         self._server = WebServer(
             deps, Address(settings.web_host, settings.web_port, prefix, settings.web_trusted_proxies)
@@ -218,7 +227,10 @@ class PagesStep(Bootstep[WebServer]):
 
     def stop(self, deadline: float) -> None:
         """End the open pages' streams and the server."""
-        if self._server is not None and not self._server.stop(left(deadline)):
+        stopped = self._server is None or self._server.stop(left(deadline))
+        if self._hands is not None:
+            self._hands.close()
+        if not stopped:
             raise StopTimeout("a page is still being served")
 
 

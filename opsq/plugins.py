@@ -22,6 +22,7 @@ T = TypeVar("T")
 GROUPS: Final[Mapping[str, str]] = {
     "opsq.brokers": "kombu transports, by URL scheme",
     "opsq.backends": "result stores, by URL scheme",
+    "opsq.beat_stores": "where a schedule is kept, by URL scheme",
     "opsq.stores": "history stores of the monitor, by URL scheme",
     "opsq.pools": "ways to run tasks, by pool name",
     "opsq.worker_steps": "bootsteps of the worker process",

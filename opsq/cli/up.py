@@ -40,7 +40,7 @@ def up(state: CliState) -> int:
     warm_s = settings.worker_shutdown_timeout or WARM_S
     children = (
         Child("monitor", ("-m", "opsq", "monitor", *shared)),
-        Child("worker", ("-m", "opsq", "worker", "-A", str(state.app_spec), *shared), warm_s=warm_s),
+        Child("worker", ("-m", "opsq", "worker", "-B", "-A", str(state.app_spec), *shared), warm_s=warm_s),
     )
     _say("opsq", f"data in {settings.data_dir}, page on http://{settings.web_host}:{settings.web_port}; Ctrl-C ends it")
     return Supervisor(children, _say).run()

@@ -13,6 +13,7 @@ from opsq.cli.celery_words import WorkerCommand, flag_value
 from opsq.cli.detach import DETACHED_FLAG, Background, become, in_background, start_again
 from opsq.cli.relaunch import patch_for
 from opsq.cli.state import CliState, app_options, pass_state, setting_flag
+from opsq.core.beat.step import BeatStep
 from opsq.core.worker.worker import Worker
 
 EXAMPLES = """\b
@@ -74,6 +75,9 @@ def _switch(name: str, value: object, *flags: str, help: str) -> Callable[[Calla
 @_switch("worker_heartbeat_interval", 0, "--without-heartbeat", help="Send no heartbeats; the monitor shows no load.")
 @_switch("worker_mingle", False, "--without-mingle", help="Do not ask other workers for revoked ids at start.")
 @_switch("worker_gossip", False, "--without-gossip", help="Do not answer elections; opsq starts none anyway.")
+@click.option("-B", "--beat", is_flag=True, help="Also send what the schedule says, as `opsq beat` does.")
+@setting_flag("beat_schedule_filename", "-s", "--schedule", metavar="FILE")
+@setting_flag("beat_scheduler", "--scheduler", metavar="CLASS")
 @click.option("--purge", is_flag=True, help="Delete all waiting messages of its queues first.")
 @click.option("--explain", is_flag=True, help="Print what would be started, in order, and exit.")
 @click.option("--parent-pid", type=int, hidden=True)
@@ -100,6 +104,8 @@ def worker(
     become(settings)
     for module in include:
         plugins.import_module(module)
+    if flags["beat"]:
+        app.steps["worker"].add(BeatStep)
     built = Worker(app, queues=queues, exclude_queues=exclude_queues, hostname=hostname)
     if flags["explain"]:
         click.echo(built.explain())

@@ -87,7 +87,9 @@ class Control:
         """Have the broker keep what this command orders, for workers that start later too.
 
         Returns: whether it does; false for a command of the moment, and where the broker cannot.
+        Raises: BrokerUnusable where no command can reach a worker at all.
         """
+        self._mailer.check()
         return self._book is not None and self._book.keep(command, arguments)
 
     def purge(self) -> int:

@@ -178,8 +178,8 @@ _TABLE: Final[tuple[Command, ...]] = (
     ),
     _read(
         "objgraph",
-        "Draw what holds on to objects of a class, in the worker's main process; needs the library objgraph there.",
-        '`{"filename": path}`, a picture on the worker\'s machine',
+        "Draw what holds on to objects of a class. Celery workers do where objgraph is installed; opsq's do not.",
+        '`{"filename": path}`, a picture on the worker\'s machine; of opsq `{"error": …}`, as Celery without objgraph',
         Argument("type", "text", "Name of a class.", default="Request"),
         Argument("num", "integer", "How many objects.", default=200),
         Argument("max_depth", "integer", "How many levels.", default=10),

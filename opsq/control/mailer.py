@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from opsq.broker.connection import BrokerConnection
 from opsq.broker.consumer import Consumer
+from opsq.broker.faults import BrokerUnusable
 from opsq.broker.message import Delivery, OutMessage
 from opsq.clock import LamportClock
 from opsq.control.addresses import Addresses
@@ -72,8 +73,18 @@ class Mailer:
         self._lamport = lamport or LamportClock()
         self.malformed = 0
 
+    def check(self) -> None:
+        """Raise BrokerUnusable when the broker has no way to reach every worker; asks it nothing."""
+        connection = self._connect()
+        if connection.tested and not connection.broker.features.fanout:
+            raise BrokerUnusable(
+                f"broker {connection.sanitised_url} cannot send one message to several readers, so remote control "
+                "(inspect, control, revoke) does not work on it: signal the processes, or use Redis or RabbitMQ"
+            )
+
     def tell(self, call: Call) -> None:
         """Send ``call`` and wait for nobody. Raises: BrokerUnavailable."""
+        self.check()
         self._publish(self._message(call, None, None))
 
     def ask(self, call: Call, on_reply: OnReply | None = None) -> list[Reply]:
@@ -157,6 +168,7 @@ class Asking:
 
     def run(self) -> list[Reply]:
         """Ask, and return the replies. Raises: BrokerUnavailable."""
+        self._mailer.check()
         connection = self._mailer.connection()
         queue = self._mailer.reply_queue_of(self._oid)
         try:

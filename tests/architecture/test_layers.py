@@ -12,7 +12,8 @@ from tests.architecture.modules import MODULES, Import, Module
 
 FOUNDATION = ("errors", "clock", "masking", "logs", "plugins", "bootsteps")
 WORKER_SIDE = ("core.worker", "core.pools", "core.beat")
-MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules", "worker")
+POLICY = ("policy", "observation", "decision", "presets", "guards", "staffing")
+MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules", "worker", "contrib")
 
 # Layer of a module: the longest prefix here wins. Each layer may import itself and what it lists.
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -26,8 +27,20 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "events": ("foundation", "wire", "broker", "control"),
     "policy": ("foundation",),
     "autoscale": ("foundation", "wire", "broker", "control", "events", "policy"),
-    "web": ("foundation", "wire", "control", "events", "autoscale", "client"),
-    "roots": ("foundation", "wire", "broker", "control", "client", "pools", "worker", "events", "autoscale", "web"),
+    "web": ("foundation", "wire", "control", "events", "autoscale", "policy", "client"),
+    "roots": (
+        "foundation",
+        "wire",
+        "broker",
+        "control",
+        "client",
+        "pools",
+        "worker",
+        "events",
+        "autoscale",
+        "policy",
+        "web",
+    ),
     "testing": (
         "foundation",
         "wire",
@@ -38,6 +51,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "worker",
         "events",
         "autoscale",
+        "policy",
         "web",
         "roots",
     ),
@@ -94,7 +108,7 @@ def layer_of(name: str) -> str:
         return "pools"
     if any(inner == side or inner.startswith(f"{side}.") for side in WORKER_SIDE):
         return "worker"
-    if inner == "autoscale.policy":
+    if inner.startswith("autoscale.") and inner.removeprefix("autoscale.") in POLICY:
         return "policy"
     if top in FOUNDATION or top.startswith(("settings", "log")):
         return "foundation"
