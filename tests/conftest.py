@@ -1,8 +1,9 @@
-"""What the whole run shares: servers, started only when a test asks, and log levels that no test keeps."""
+"""What the whole run shares: servers, started only when a test asks, signals, and log levels that no test keeps."""
 
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,12 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitServer]
     """A RabbitMQ of this run's own; whoever stops it starts it again."""
     with rabbitmq_server(tmp_path_factory.mktemp("rabbitmq")) as server:
         yield server
+
+
+@pytest.fixture(autouse=True, scope="session")
+def hang_ups() -> None:
+    """Let workers hear SIGHUP: under `nohup make test` they would inherit that it is ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
