@@ -24,6 +24,7 @@ from opsq.wire.limits import Limits
 log = logging.getLogger(__name__)
 
 PREFETCH = 100
+RETRY_FIRST_S: Final = 0.2
 RETRY_MAX_S = 5.0
 
 Answer = Callable[[str, Mapping[str, Any]], Any]
@@ -80,14 +81,17 @@ class Ears:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _main(self) -> None:
-        retry_s = 0.2
+        retry_s = RETRY_FIRST_S
         while not self._stopping.is_set():
+            began_at = time.monotonic()
             try:
                 self._listen()
             except OpsqError as error:
                 log.info("remote commands are not heard just now", extra={"error": str(error)})
             except Exception:  # boundary: a bug here may cost commands, never the schedule
                 log.exception("listening for remote commands failed and is tried again")
+            if time.monotonic() - began_at > RETRY_MAX_S:
+                retry_s = RETRY_FIRST_S
             self._stopping.wait(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(RETRY_MAX_S, retry_s * 2)
 
