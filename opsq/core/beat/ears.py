@@ -24,7 +24,7 @@ from opsq.wire.limits import Limits
 log = logging.getLogger(__name__)
 
 PREFETCH = 100
-RETRY_FIRST_S: Final = 0.2
+RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 5.0
 
 Answer = Callable[[str, Mapping[str, Any]], Any]
