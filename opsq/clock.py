@@ -74,11 +74,12 @@ class LamportClock:
         """The last value given out."""
         return self._value
 
-    def tick(self) -> int:
-        """Advance by one and return the new value, to be put on an outgoing message."""
+    def tick(self, by: int = 1) -> int:
+        """Advance by ``by`` and return the first new value: it and those after it are for as many outgoing messages."""
         with self._lock:
-            self._value += 1
-            return self._value
+            first = self._value + 1
+            self._value += by
+            return first
 
     def witness(self, seen: int) -> int:
         """Move past ``seen``, a value from an incoming message, and return the new value."""

@@ -7,7 +7,6 @@ nothing: the pages come up and say so, and the stream keeps trying.
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 import threading
@@ -32,6 +31,7 @@ from opsq.events.stores import open_store
 from opsq.events.stream import Stream, connector
 from opsq.events.views import Views
 from opsq.events.writer import Writer
+from opsq.garbage import look_rarely
 from opsq.masking import mask_url
 from opsq.settings import Settings
 from opsq.web.access.assemble import access
@@ -45,6 +45,8 @@ from opsq.web.view_shell import Place
 log = logging.getLogger("opsq.monitor")
 
 STOP_TIMEOUT_S: Final = 3.0
+GARBAGE_AFTER: Final = 100_000
+"""A burst makes millions of short-lived objects, and no cycles: see ``garbage.py``."""
 _DAY_S: Final = 86_400.0
 
 
@@ -294,7 +296,7 @@ def run_monitor(
             graph.start(unwind_timeout_s=STOP_TIMEOUT_S)
             running.append(graph)
             _say_where(name, graph)
-        _settle_memory()
+        look_rarely(GARBAGE_AFTER)
         stopping.wait()
     except StartError as error:
         if isinstance(error.__cause__, ConfigError):
@@ -318,13 +320,6 @@ def _stop(graph: Graph) -> bool:
         log.warning("%s", error)
         return False
     return True
-
-
-def _settle_memory() -> None:
-    """Look for garbage rarely: a burst makes millions of short-lived objects, and no cycles."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 50)
 
 
 def _on_signals(numbers: Iterable[signal.Signals], stopping: threading.Event) -> None:

@@ -10,7 +10,8 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import groupby
 from typing import Any, Protocol
 
 import msgspec
@@ -19,11 +20,11 @@ from opsq.broker.message import OutMessage
 from opsq.broker.topology import event_exchange_of
 from opsq.clock import Clock, LamportClock
 from opsq.core.origin import Origin
-from opsq.core.worker.event_buffer import EventBuffer, Fields, ReplayRing, Sent, Waiting
+from opsq.core.worker.event_buffer import EventBuffer, Fields, ReplayRing, Sent, Waiting, is_of_task
 from opsq.core.worker.event_records import Sender, TaskEvent
 from opsq.errors import OpsqError
 from opsq.settings import Settings
-from opsq.wire.event import encode_event, routing_key
+from opsq.wire.event import routing_key
 
 log = logging.getLogger(__name__)
 
@@ -194,38 +195,26 @@ class Emitter:
 
     def _messages(self) -> list[OutMessage]:
         """Encode one batch: task events as one array, each worker event by itself."""
-        events, first = self.buffer.take(self._batch, self._common)
-        self._set_clocks(events)
-        tasks: list[Waiting] = []
-        messages = []
-        for event in events:
-            if isinstance(event, TaskEvent) or event["type"].startswith("task-"):
-                tasks.append(event)
-                continue
-            if tasks:
-                messages.append(self._message(_encoded(tasks), "task.multi"))
-                tasks = []
-            messages.append(self._message(encode_event(event), routing_key(event["type"])))
-        if tasks:
-            messages.append(self._message(_encoded(tasks), "task.multi"))
+        size = min(self._batch, len(self.buffer))
+        taken = self.buffer.take(size, self._common, self._lamport.tick(size))
+        events = taken.events
+        if not events:
+            return []
+        whole = _encoded(events)
+        if taken.of_tasks:
+            messages = [self._message(whole, "task.multi")]
+        else:
+            messages = [message for run in groupby(events, is_of_task) for message in self._apart(*run)]
         self.sent += len(events)
-        if messages:
-            whole = messages[0].body if len(messages) == 1 else _encoded(events)
-            self.ring.add(Sent(first, first + len(events) - 1, whole))
+        self.ring.add(Sent(taken.first, taken.first + len(events) - 1, whole))
         return messages
 
-    def _set_clocks(self, events: list[Waiting]) -> None:
-        """Give each event its own value of the Lamport clock, taking them as one block."""
-        if not events:
-            return
-        first = self._lamport.tick()
-        for value, event in enumerate(events, first):
-            if isinstance(event, TaskEvent):
-                event.clock = value
-            else:
-                event["clock"] = value
-        if len(events) > 1:
-            self._lamport.witness(first + len(events) - 2)
+    def _apart(self, of_tasks: bool, events: Iterable[Waiting]) -> list[OutMessage]:
+        if of_tasks:
+            return [self._message(_encoded(list(events)), "task.multi")]
+        return [
+            self._message(_encoded(event), routing_key(event["type"])) for event in events if isinstance(event, dict)
+        ]
 
     def _message(self, body: bytes, routing_key: str) -> OutMessage:
         return OutMessage(
@@ -241,8 +230,8 @@ class Emitter:
         )
 
 
-def _encoded(events: list[Waiting]) -> bytes:
-    """Write events as one JSON array; a field that JSON cannot hold is written as text."""
+def _encoded(events: list[Waiting] | Fields) -> bytes:
+    """Write events as one JSON array, or one as an object; a field that JSON cannot hold is written as text."""
     return _ENCODER.encode(events)
 
 

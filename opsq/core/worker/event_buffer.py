@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from msgspec import Struct
+
 from opsq.core.worker.event_records import TaskEvent
 
 Fields = dict[str, Any]
@@ -23,6 +25,14 @@ class Sent(NamedTuple):
     first: int
     last: int
     body: bytes
+
+
+class Taken(Struct):
+    """Events taken out to be sent. first: the number of the first. of_tasks: whether all are of tasks."""
+
+    events: list[Waiting]
+    first: int
+    of_tasks: bool
 
 
 class EventBuffer:
@@ -54,13 +64,13 @@ class EventBuffer:
                 self.dropped += 1
         waiting.append(event)
 
-    def take(self, n: int, common: Mapping[str, Any]) -> tuple[list[Waiting], int]:
-        """Remove up to ``n`` events, numbered; fields get ``common`` added. Also the first number."""
+    def take(self, n: int, common: Mapping[str, Any], clock: int) -> Taken:
+        """Remove up to ``n`` events and number them; fields get ``common`` added. clock: of the first event."""
         skipped, self._skipped = self.dropped - self._skipped, self.dropped
         seq = self._seq + skipped
-        first = seq + 1
-        waiting = self._waiting
-        taken: list[Waiting] = []
+        ahead = clock - seq - 1
+        taken = Taken([], seq + 1, True)
+        waiting, add = self._waiting, taken.events.append
         for _ in range(min(n, len(waiting))):
             try:
                 event = waiting.popleft()
@@ -68,12 +78,19 @@ class EventBuffer:
                 break
             seq += 1
             if isinstance(event, dict):
-                event = {**common, "seq": seq, **event}
+                event = {**common, "seq": seq, **event, "clock": seq + ahead}
+                taken.of_tasks = taken.of_tasks and is_of_task(event)
             else:
                 event.seq = seq
-            taken.append(event)
+                event.clock = seq + ahead
+            add(event)
         self._seq = seq
-        return taken, first
+        return taken
+
+
+def is_of_task(event: Waiting) -> bool:
+    """Whether this is an event of a task; those travel together, a worker's each by itself."""
+    return not isinstance(event, dict) or event["type"].startswith("task-")
 
 
 class ReplayRing:

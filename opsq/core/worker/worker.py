@@ -32,6 +32,7 @@ from opsq.core.worker.revocations import RevokedStamps
 from opsq.core.worker.shutdown import Haste
 from opsq.core.worker.stopping import Phase, answer
 from opsq.errors import ExitCode, LifecycleError, OpsqError, UsageError
+from opsq.garbage import look_rarely
 from opsq.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,8 @@ LAST_PART = 0.25
 LAST_PART_MAX_S = 2.0
 HEARS_WITHIN_S = 0.1
 """The longest a signal waits for its answer, whichever thread it came to."""
+GARBAGE_AFTER = 20_000
+"""Objects between two looks for reference cycles: see ``garbage.py``."""
 COLD_WITHIN_S = 10.0
 """A cold shutdown that takes longer is ended by force."""
 
@@ -144,6 +147,7 @@ class Worker:
                 log.info(line)
             with self._alone():
                 self.start()
+                look_rarely(GARBAGE_AFTER)
                 if on_started is not None:
                     on_started()
                 # Only this thread runs signal handlers, and one that the kernel gave to another does not wake it.

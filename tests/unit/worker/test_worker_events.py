@@ -138,11 +138,13 @@ def test_a_full_buffer_drops_the_oldest_and_shows_the_gap() -> None:
     for n in range(5):
         buffer.put({"type": "task-x", "n": n})
     assert (len(buffer), buffer.dropped) == (3, 2)
-    taken, first = buffer.take(10, {"hostname": "h"})
-    assert first == 3
-    assert taken == [{"hostname": "h", "type": "task-x", "seq": seq, "n": seq - 1} for seq in (3, 4, 5)]
+    taken = buffer.take(10, {"hostname": "h"}, 70)
+    assert (taken.first, taken.of_tasks) == (3, True)
+    assert taken.events == [
+        {"hostname": "h", "type": "task-x", "seq": seq, "n": seq - 1, "clock": seq + 67} for seq in (3, 4, 5)
+    ]
     buffer.put({"type": "task-x", "n": 5})
-    assert buffer.take(10, {})[0][0]["seq"] == 6
+    assert buffer.take(10, {}, 73).events[0]["seq"] == 6
 
 
 def test_the_ring_keeps_the_last_ones() -> None:
