@@ -3,6 +3,8 @@
 ``--compare off``: task events off, against on. ``absent``: nobody reads, against a monitor that does. ``stopped``: a
 monitor stopped by SIGSTOP, against nobody. ``full``: a monitor whose disk is full (no file of it may grow any more),
 against one whose is not. The quotient is the median of the pairs'; ``dropped`` is what the worker dropped and counted.
+``--apart``: the worker has a core of its own, as if monitor and broker were on another machine; without it, a monitor
+that works takes its share of the cores from the worker, and one that is absent gives it back.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", type=int, default=20_000)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--compare", default="off", choices=COMPARISONS)
+    parser.add_argument("--apart", action="store_true", help="the worker on one core, everything else on the others")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     shares = [other["tasks_per_s"] / one["tasks_per_s"] for one, other in pairs]
     return {
         "broker": options.broker, "pool": options.pool, "tasks": options.tasks, "pairs": options.pairs,
-        "compare": options.compare, "with_tasks_per_s": _median(one["tasks_per_s"] for one, _ in pairs),
+        "compare": options.compare, "apart": options.apart, "with_tasks_per_s": _median(one["tasks_per_s"] for one, _ in pairs),
         "other_tasks_per_s": _median(other["tasks_per_s"] for _, other in pairs),
         "quotient": round(statistics.median(shares), 4), "quotients": [round(share, 3) for share in shares],
         "dropped": sum(other["dropped"] for _, other in pairs),
@@ -69,6 +72,7 @@ def _pair(options: argparse.Namespace, *, swapped: bool) -> tuple[dict[str, Any]
 def _run(options: argparse.Namespace, kind: str) -> dict[str, Any]:
     """One run in a process of its own, so that none warms up the next."""
     words = ["-m", "benchmarks.events_cost", options.broker, options.pool, str(options.tasks), kind, options.compare]
+    words += ["apart"] if options.apart else []
     found = subprocess.run([sys.executable, *words], stdout=subprocess.PIPE, check=False, text=True)
     try:
         rate, dropped = found.stdout.split()[-2:]
@@ -77,8 +81,11 @@ def _run(options: argparse.Namespace, kind: str) -> dict[str, Any]:
         raise site.CannotMeasure(f"a run of kind {kind!r} did not finish") from None
 
 
-def run_once(broker: str, pool: str, tasks: int, kind: str, against: str) -> None:
+def run_once(broker: str, pool: str, tasks: int, kind: str, against: str, apart: str = "") -> None:
     """Fill, run one worker, and print tasks a second and the events dropped."""
+    own_core, *others = sorted(os.sched_getaffinity(0))
+    if apart:
+        os.sched_setaffinity(0, others)  # servers and monitor inherit it
     os.environ.update(_BASE | ({"OPSQ_WORKER_SEND_TASK_EVENTS": "false"} if kind == "off" else {}))
     with site.site(broker, pool, DEFAULT_SLOTS[pool], tasks) as place:
         from benchmarks.workload import app, board, noop
@@ -86,6 +93,8 @@ def run_once(broker: str, pool: str, tasks: int, kind: str, against: str) -> Non
         fill(app, noop, tasks)
         # Events against none is measured without anybody who reads: what reading costs is another question.
         with nullcontext() if against == "off" else _monitor(place, kind), place.worker("-n", "cost@here") as process:
+            if apart:
+                os.sched_setaffinity(process.pid, {own_core})
             place.wait_until_done(board, process)
             rate = figures_of(board, 0.0)["per_second"]
             answer = app.control.inspect(["cost@here"], timeout=5.0).stats() or {}
@@ -144,4 +153,4 @@ def _until_it_listens(folder: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    run_once(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4], sys.argv[5])
+    run_once(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Say what can be varied."""
     parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--store", choices=("sqlite", "postgresql", "both"), default="both")
-    parser.add_argument("--repeat", type=int, default=40, help="times each search is asked")
+    parser.add_argument("--repeat", type=int, default=200, help="times each search is asked")
     parser.add_argument("--folder", type=Path, help="keep the filled history here and use it again")
     parser.add_argument("--fill-only", action="store_true", help="fill and index, measure nothing")
 

@@ -11,13 +11,12 @@ from typing import Any, Final
 import psycopg
 
 from opsq.errors import StoreUnavailable
-from opsq.events import finder, inverted
-from opsq.events.grammar import Node
+from opsq.events import inverted
 from opsq.events.postgres_cache import KEYS, Directory, SegmentCache, block_of
 from opsq.events.postgres_schema import plain, refuse_newer, version_of
-from opsq.events.rows import DIMENSIONS, MOST_COUNTED, Count, Found, TaskRow
+from opsq.events.rows import Cell, Restored, TaskRow, cell_of
 from opsq.events.search_plan import SegmentInfo
-from opsq.events.store import Where
+from opsq.events.searching import Columns, Searching
 from opsq.masking import mask_url
 
 COLUMNS: Final = "key, id, state, type, queue, worker, root, evidence"
@@ -43,18 +42,40 @@ def connect(url: str) -> Db:
     return db
 
 
+def read_cells(db: Db) -> dict[Cell, int]:
+    """Counts by cell."""
+    return {cell_of(text): n for text, n in db.execute("SELECT cell, n FROM cells WHERE n <> 0")}
+
+
+def restored(db: Db) -> Restored:
+    """Counts, workers and ledger."""
+    workers = {name: bytes(record) for name, record in db.execute("SELECT name, record FROM workers")}
+    ledger = {name: bytes(value) for name, value in db.execute("SELECT name, value FROM ledger")}
+    return Restored(read_cells(db), workers, ledger)
+
+
 class Names:
     """Names and their numbers, as far as the tables have them. Thread: any."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
         self.names: dict[int, str] = {}
+        self._columns: tuple[tuple[Any, ...], Columns] | None = None
 
     def refresh(self, db: Db) -> None:
         """Read the names that came since the last time."""
         last = max(self.names.copy(), default=0)
         for id, name in db.execute("SELECT id, name FROM names WHERE id > %s", (last,)).fetchall():
             self.numbers[name], self.names[id] = id, name
+
+    def columns(self, ask: Callable[[str], list[tuple[Any, ...]]]) -> Columns:
+        """The names of each dimension, worked out again only when there are other cells than the last time."""
+        cells = ask("SELECT count(*), sum(hashtextextended(cell, 0)) FROM cells WHERE n <> 0")[0]
+        known = self._columns
+        if known is None or known[0] != cells:
+            columns = Columns(cell for (cell,) in ask("SELECT cell FROM cells WHERE n <> 0"))
+            self._columns = known = (cells, columns)
+        return known[1]
 
     def row(self, record: Sequence[Any]) -> TaskRow:
         """A stored row."""
@@ -70,7 +91,7 @@ class PostgresShelf:
         self.db = db
         self._names = names
         self._cache = cache
-        self._columns: list[frozenset[str]] | None = None
+        self._columns: Columns | None = None
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.db.execute(sql, values, binary=True).fetchall()
@@ -78,12 +99,8 @@ class PostgresShelf:
     def names(self, dimension: str) -> Mapping[str | None, int | None]:
         """Every name of a dimension with its number; taken from the counts, which are few."""
         if self._columns is None:
-            cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n <> 0")]
-            columns = zip(*cells, strict=True) if cells else ((),) * len(DIMENSIONS)
-            self._columns = [frozenset(column) for column in columns]
-        numbers = self._names.numbers
-        known = self._columns[DIMENSIONS.index(dimension)]
-        return {name or None: numbers.get(name) if name else None for name in known}
+            self._columns = self._names.columns(self._all)
+        return self._columns.numbers(dimension, self._names.numbers)
 
     def floor(self) -> int:
         """The key of the oldest row."""
@@ -170,7 +187,7 @@ class PostgresShelf:
         return [key for (key,) in self._all(sql, (plain(root), plain(root), limit))]
 
 
-class Reader:
+class Reader(Searching):
     """The reading half of ``PostgresStore``, and all of what ``opsq tasks`` needs. Thread: any."""
 
     def __init__(self, url: str) -> None:
@@ -233,6 +250,11 @@ class Reader:
             self.names.refresh(db)
             yield PostgresShelf(db, self.names, self._cache)
 
+    def restore(self) -> Restored:
+        """Counts, workers and ledger as they were written last."""
+        with self._borrowed() as db, db.transaction():
+            return restored(db)
+
     def task(self, id: str) -> TaskRow | None:
         """One row."""
         found = self._rows("WHERE id = %s", (plain(id),))
@@ -243,24 +265,6 @@ class Reader:
             records = db.execute(f"SELECT {COLUMNS} FROM tasks {where}", values, binary=True).fetchall()
             self.names.refresh(db)
         return [self.names.row(record) for record in records]
-
-    def tasks(self, where: Where, limit: int) -> list[TaskRow]:
-        """The newest ``limit`` rows that fit, newest first."""
-        with self.shelf() as shelf:
-            found = finder.find(shelf, where.node, 0.0, before=where.before, limit=limit, since=where.since or 0)
-        return found.rows
-
-    def find(self, root: Node, now: float, *, before: int | None = None, limit: int = 50) -> Found:
-        """The newest ``limit`` rows that fit a search, newest first."""
-        with self.shelf() as shelf:
-            return finder.find(shelf, root, now, before=before, limit=limit)
-
-    def count(
-        self, root: Node, now: float, *, most: int = MOST_COUNTED, enough: Callable[[], bool] = lambda: False
-    ) -> Count:
-        """How many rows fit, counted up to ``most`` or until ``enough()``."""
-        with self.shelf() as shelf:
-            return finder.count(shelf, root, now, most=most, enough=enough)
 
     def relatives(self, root: str, limit: int) -> list[TaskRow]:
         """The newest rows of a workflow but its root, newest first."""
