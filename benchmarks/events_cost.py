@@ -49,7 +49,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     shares = [other["tasks_per_s"] / one["tasks_per_s"] for one, other in pairs]
     return {
         "broker": options.broker, "pool": options.pool, "tasks": options.tasks, "pairs": options.pairs,
-        "compare": options.compare, "apart": options.apart, "with_tasks_per_s": _median(one["tasks_per_s"] for one, _ in pairs),
+        "compare": options.compare, "apart": options.apart,
+        "with_tasks_per_s": _median(one["tasks_per_s"] for one, _ in pairs),
         "other_tasks_per_s": _median(other["tasks_per_s"] for _, other in pairs),
         "quotient": round(statistics.median(shares), 4), "quotients": [round(share, 3) for share in shares],
         "dropped": sum(other["dropped"] for _, other in pairs),

@@ -22,6 +22,7 @@ from opsq.cli.hands import FleetHands
 from opsq.clock import SystemClock
 from opsq.errors import ConfigError, ExitCode, StartError, StopTimeout
 from opsq.events.cluster import Cluster, Limits
+from opsq.events.diagnosis.asking import Eyes, FleetAsker
 from opsq.events.feed import Feed
 from opsq.events.query import Query
 from opsq.events.queues import DepthSampler
@@ -37,6 +38,7 @@ from opsq.settings import Settings
 from opsq.web.access.assemble import access
 from opsq.web.audit import Trail
 from opsq.web.deps import Deps
+from opsq.web.mutes import Mutes
 from opsq.web.security import LOOPBACK_NAMES
 from opsq.web.server import Address, WebServer
 from opsq.web.view_common import Places
@@ -93,7 +95,13 @@ class FoldStep(Bootstep[Writer]):
         """Start the writer's thread."""
         settings = up[Settings]
         keep_s = settings.monitor_retention_days * _DAY_S
-        retention = Retention(keep_s or None, settings.monitor_retention_bytes or None)
+        retention = Retention(
+            keep_s or None,
+            settings.monitor_retention_bytes or None,
+            logs_s=settings.monitor_retention_log_days * _DAY_S or None,
+            logs_bytes=settings.monitor_retention_log_bytes or None,
+            decisions_s=settings.monitor_retention_decision_days * _DAY_S or None,
+        )
         self._writer = Writer(up[Stream], up[Cluster], up[History].store, up[Feed], retention=retention)
         self._writer.start()
         return self._writer
@@ -192,11 +200,13 @@ class PagesStep(Bootstep[WebServer]):
     def __init__(self) -> None:
         self._server: WebServer | None = None
         self._hands: FleetHands | None = None
+        self._eyes: Eyes | None = None
 
     def start(self, up: Provided) -> WebServer:
         """Bind and serve. Raises ConfigError when the port is taken."""
         settings, writer = up[Settings], up[Writer]
         self._hands = FleetHands(settings)
+        self._eyes = Eyes(FleetAsker(settings), settings.lease_seconds)
         feed = up[Feed]
         attacher = up[Steering].attacher
         query = Query(
@@ -206,9 +216,11 @@ class PagesStep(Bootstep[WebServer]):
             stream=up[Stream].status,
             writer=lambda: writer.status,
             attach=lambda: attacher.status,
+            folding=writer.alive,
         )
         prefix = "/" + settings.web_url_prefix.strip("/") if settings.web_url_prefix.strip("/") else ""
         door, gate = access(settings, prefix)
+        trail = Trail(up[History].store, SystemClock())
         deps = Deps(
             query=query,
             views=Views(up[History].store, up[Cluster]),
@@ -219,7 +231,10 @@ class PagesStep(Bootstep[WebServer]):
             places=Places(prefix),
             allowed_hosts=LOOPBACK_NAMES | {settings.web_host.lower(), *settings.web_allowed_hosts},
             hands=self._hands,
-            trail=Trail(up[History].store, SystemClock()),
+            metrics_names=settings.web_metrics_names,
+            trail=trail,
+            mutes=Mutes(trail, SystemClock()),
+            eyes=self._eyes,
         )
         self._server = WebServer(
             deps, Address(settings.web_host, settings.web_port, prefix, settings.web_trusted_proxies)
@@ -232,6 +247,8 @@ class PagesStep(Bootstep[WebServer]):
         stopped = self._server is None or self._server.stop(left(deadline))
         if self._hands is not None:
             self._hands.close()
+        if self._eyes is not None:
+            self._eyes.close()
         if not stopped:
             raise StopTimeout("a page is still being served")
 

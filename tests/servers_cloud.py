@@ -1,4 +1,4 @@
-"""Local servers that speak the protocols of Amazon SQS (moto) and MongoDB (FerretDB on SQLite)."""
+"""Local servers that speak the protocols of Amazon SQS and S3 (moto) and MongoDB (FerretDB on SQLite); memcached."""
 
 from __future__ import annotations
 
@@ -31,12 +31,35 @@ class CloudServer:
 @contextmanager
 def sqs_server() -> Iterator[CloudServer]:
     """moto's SQS for the block; what it holds is in its memory."""
+    with _moto() as (port, process):
+        # moto answers anybody; botocore still wants a key to sign with.
+        yield CloudServer(f"sqs://testing:testing@127.0.0.1:{port}//", port, process)
+
+
+@contextmanager
+def s3_server() -> Iterator[CloudServer]:
+    """moto's S3 for the block."""
+    with _moto() as (port, process):
+        yield CloudServer(f"http://127.0.0.1:{port}", port, process)
+
+
+@contextmanager
+def _moto() -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     pytest.importorskip("moto.server", reason="moto is not installed; make install")
     port = free_port()
     program = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    # moto answers anybody; botocore still wants a key to sign with.
     with _running(program, port) as process:
-        yield CloudServer(f"sqs://testing:testing@127.0.0.1:{port}//", port, process)
+        yield port, process
+
+
+@contextmanager
+def memcached_server() -> Iterator[CloudServer]:
+    """memcached for the block. url: of the result store."""
+    program = shutil.which("memcached") or missing("memcached", "apt-get install memcached")
+    port = free_port()
+    words = ["-l", "127.0.0.1", "-p", str(port), "-U", "0", "-m", "32", "-u", "nobody"]
+    with _running([program, *words], port) as process:
+        yield CloudServer(f"cache+memcached://127.0.0.1:{port}/", port, process)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Fifteen tasks and the workflows made of them, as a Celery project has them."""
+"""Fifteen tasks, the workflows made of them and a schedule, as a Celery project has them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,33 @@ import os
 from celery import Celery, chain, chord, group, shared_task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject
 from celery.result import AsyncResult
+from celery.schedules import crontab
 from celery.utils.log import get_task_logger
 
 logger = get_task_logger(__name__)
 
 app = Celery("shop", broker=os.environ.get("SHOP_BROKER"), backend=os.environ.get("SHOP_RESULTS"))
-app.conf.update(task_serializer="json", result_extended=True, task_routes={"shop.mail": {"queue": "celery"}})
+app.conf.update(
+    task_serializer="json",
+    result_extended=True,
+    task_routes={"shop.mail": {"queue": "celery"}},
+    timezone="Europe/Berlin",
+    beat_schedule={
+        "news": {"task": "shop.mail", "schedule": 0.5, "args": ("subscribers",)},
+        "report": {
+            "task": "shop.mail",
+            "schedule": crontab(hour=3, minute=0, day_of_week="mon-fri"),
+            "kwargs": {"to": "boss"},
+            "options": {"expires": 3600},
+        },
+    },
+)
+
+
+@app.on_after_configure.connect
+def by_the_clock(sender, **kwargs):
+    """Entries that are made in code."""
+    sender.add_periodic_task(0.7, mail.s("pen pals"), name="letters")
 
 
 @app.task

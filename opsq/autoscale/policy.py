@@ -168,8 +168,8 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
         most, lasting = max(most, bound.value), max(lasting, bound.value)
     if gauge is None:
         useful = seen.running + waiting
-        if any(limits.startup_s > load.slo_s / 2 for load in loads):
-            coming = sum(load.rate for load in loads) * (limits.startup_s + limits.tick_s)
+        if limits.startup_s > min([load.slo_s for load in loads], default=math.inf) / 2:
+            coming = sum([load.rate for load in loads]) * (limits.startup_s + limits.tick_s)
             useful += coming + 2 * math.sqrt(coming)
         bounds.append(Bound("useful", "cap", useful, _USEFUL, (seen.running, waiting)))
         capped_by = "useful" if useful < most else None
@@ -251,7 +251,7 @@ def _due(seen: Observation, loads: list[Load], limits: Limits) -> Bound | None:
 
 def _settle(seen: Observation, history: History, limits: Limits, need: Need, mode: str) -> Decision:
     bounds = need.bounds
-    winner = max((bound for bound in bounds if bound.kind == "need"), key=_size).name
+    winner = max([bound for bound in bounds if bound.kind == "need"], key=_size).name
     floor, capped_by = _floor(seen, history, limits), None
     cap: float = limits.most
     for bound in guards.guard_caps(seen, limits, history):
@@ -268,15 +268,15 @@ def _settle(seen: Observation, history: History, limits: Limits, need: Need, mod
         bounds.append(Bound("min", "floor", floor, "never fewer than {}", (floor,)))
     # What fails now may need its slots again in a moment: an error spike frees nothing.
     running = seen.have if guards.failing(seen) else seen.running
-    span = _span(limits)
+    span, unit = _span(limits), limits.unit
     sizes = (
-        _within(max(floor, min(need.grow, cap)), limits.unit, span),
-        _within(max(floor, min(need.keep, cap)), limits.unit, span),
-        _within(max(floor, running), limits.unit, span),
+        _within(max(floor, min(need.grow, cap)), unit, span),
+        _within(max(floor, min(need.keep, cap)), unit, span),
+        _within(max(floor, running), unit, span),
     )
     idle = not (need.grow or seen.running)
     since = (seen.at if history.idle_since is None else history.idle_since) if idle else None
-    target, history, left_s, noisy = _step(seen, history, limits, sizes, since)
+    target, history, left_s, noisy = _step(seen, history, limits, sizes, since, span)
     return Decision(
         at=seen.at, have=seen.have, target=target, want=sizes[0], mode=mode, bounds=tuple(bounds), winner=winner,
         capped_by=capped_by, hold_s=left_s, noisy=noisy, history=history,
@@ -314,7 +314,12 @@ def _within(slots: float, unit: int, span: tuple[int, int]) -> int:
 
 
 def _step(
-    seen: Observation, history: History, limits: Limits, sizes: tuple[int, int, int], idle_since: float | None
+    seen: Observation,
+    history: History,
+    limits: Limits,
+    sizes: tuple[int, int, int],
+    idle_since: float | None,
+    span: tuple[int, int],
 ) -> tuple[int, History, float, bool]:
     """Grow at once; shrink when the surplus lasted for the hold and wasted what a change is worth."""
     want, keep, busy = sizes
@@ -322,14 +327,14 @@ def _step(
     turns = history.turns
     if turns and at - turns[0] > limits.flap_window_s:
         turns = tuple([turn for turn in turns if at - turn <= limits.flap_window_s])
-    factor = _patience_factor(len(turns), limits)
+    factor = _patience_factor(len(turns), limits) if turns else 1
     hold_s = (kind.hold_s if limits.unit == 1 else kind.replica_hold_s) * factor
     price = (kind.idle_price if limits.unit == 1 else kind.replica_price) * factor
     wants = (*[one for one in history.wants if at - one[0] < hold_s], (at, keep))
     passed = 0.0 if history.at is None else at - history.at
     waste, direction, grown_at, grown = history.waste, history.direction, history.grown_at, history.grown
     target, left_s = have, 0.0
-    lowest, highest = _span(limits)
+    lowest, highest = span
     if have > highest or have < lowest or have % max(1, limits.unit):
         target, waste = _within(have, limits.unit, (lowest, highest)), 0.0
     elif want > have and want - have >= max(1, math.floor(LEAST_GROWTH * have)):

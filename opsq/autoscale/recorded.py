@@ -66,7 +66,9 @@ def from_file(path: Path) -> Trace:
     return Trace(name=path.stem, seconds=math.floor(lane.arrivals[-1]) + 60.0, lanes=(lane,))
 
 
-def from_history(reader: Reader, now: float, window_s: float, *, queue: str | None = None) -> Trace:
+def from_history(
+    reader: Reader, now: float, window_s: float, *, queue: str | None = None, most_tasks: int = MOST_TASKS
+) -> Trace:
     """Rebuild the load of the last ``window_s``, of all queues or of one.
 
     Raises: UsageError when nothing arrived then, or more than can be replayed.
@@ -87,10 +89,11 @@ def from_history(reader: Reader, now: float, window_s: float, *, queue: str | No
     if not tasks:
         where = f"queue {queue!r}" if queue else "any queue"
         raise UsageError(f"no task of {where} arrived in the last {window_s / 3600:g} hours of this history")
-    if tasks > MOST_TASKS:
-        raise UsageError(f"{tasks:,} tasks arrived; at most {MOST_TASKS:,} are replayed: ask for a shorter time")
+    if tasks > most_tasks:
+        raise UsageError(f"{tasks:,} tasks arrived; at most {most_tasks:,} are replayed here: ask for a shorter time")
     lanes = tuple(_lane(name, held, since, width_s) for name, held in sorted(buckets.items()))
-    return Trace(name="history", seconds=float(int(now) - since), lanes=lanes)
+    # The last bucket may not be over; its tasks are spread over all of it.
+    return Trace(name="history", seconds=float(-((since - int(now)) // width_s) * width_s), lanes=lanes)
 
 
 def _lane(name: str, buckets: Iterable[tuple[int, int, sketch.Sketch]], since: int, width_s: int) -> Lane:

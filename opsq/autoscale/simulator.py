@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -242,28 +243,35 @@ class _LaneView:
         self.shared = slots if isinstance(slots, SharedSlots) else None
         self.failed = sorted(lane.failed)
         self.retried = sorted(lane.retried)
-        self._seconds = [0] * (int(trace.seconds) + 2)
+        seconds, upto = [0] * (int(trace.seconds) + 2), [0] * (int(trace.seconds) + 3)
         for at in lane.arrivals:
-            self._seconds[int(at)] += 1
-        self._squares = [0]
-        for count in self._seconds:
-            self._squares.append(self._squares[-1] + count * count)
+            seconds[int(at)] += 1
+            upto[math.ceil(at)] += 1
+        #: How many have come up to each whole second.
+        self._upto = list(accumulate(upto))
+        self._squares = list(accumulate((count * count for count in seconds), initial=0))
 
     def waiting(self, at: float) -> int:
         """How many would wait at ``at`` if none of those that wait now had started."""
         started = len(self.waits) if self.shared is None else self.shared.started
-        return bisect_right(self.arrivals, at, started) - started
+        return max(0, self._arrived(at) - started)
+
+    def _arrived(self, at: float) -> int:
+        second = int(at)
+        if second == at:
+            return self._upto[second] if second >= 0 else 0
+        return bisect_right(self.arrivals, at)
 
     def view(self, now: float, ages: bool) -> QueueView:
-        arrivals = self.arrivals
         started = len(self.waits) if self.shared is None else self.shared.started
-        arrived = bisect_right(arrivals, now, started)
+        arrived = max(started, self._arrived(now))
         depth = arrived - started
         window = min(now, LONG_S) or 1.0
-        long = arrived - bisect_right(arrivals, now - LONG_S, 0, arrived)
-        short = arrived - bisect_right(arrivals, now - SHORT_S, max(0, arrived - long), arrived)
-        service, variation = self._service(now)
-        recent, recently = self._recent(now)
+        long = arrived - self._arrived(now - LONG_S)
+        short = arrived - self._arrived(now - SHORT_S)
+        totals = self.ledger.upto(int(now))
+        service, variation = self._service(totals)
+        recent, recently = self._recent(totals)
         again = 0.0
         if self.retried:
             place = bisect_right(self.retried, arrived)
@@ -288,11 +296,10 @@ class _LaneView:
         square = (self._squares[second] - self._squares[max(0, second - LONG_S)]) / window
         return max(0.0, square - mean * mean) / mean
 
-    def _service(self, now: float) -> tuple[float | None, float]:
-        second = int(now)
-        last = self.ledger.total(second)
+    def _service(self, totals: Sequence[tuple[int, float, float]]) -> tuple[float | None, float]:
+        last, second = totals[-1], len(totals) - 1
         for window in (LONG_S, RARE_S):
-            before = self.ledger.total(max(0, second - window))
+            before = totals[max(0, second - window)]
             count = last[0] - before[0]
             if count >= ENOUGH:
                 break
@@ -303,8 +310,8 @@ class _LaneView:
             return mean, 1.0
         return mean, max(0.0, (last[2] - before[2]) / count - mean * mean) / (mean * mean)
 
-    def _recent(self, now: float) -> tuple[float | None, int]:
-        last, before = self.ledger.total(int(now)), self.ledger.total(max(0, int(now) - SHORT_S))
+    def _recent(self, totals: Sequence[tuple[int, float, float]]) -> tuple[float | None, int]:
+        last, before = totals[-1], totals[max(0, len(totals) - 1 - SHORT_S)]
         count = last[0] - before[0]
         return ((last[1] - before[1]) / count, count) if count else (None, 0)
 

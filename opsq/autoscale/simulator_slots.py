@@ -26,14 +26,15 @@ class Ledger:
         # (since when it counts as long, until when), of tasks that run longer than ``cut_s``.
         self.long: list[tuple[float, float]] = []
 
-    def total(self, second: int) -> tuple[int, float, float]:
-        """Sums of all whole seconds before ``second``."""
+    def upto(self, second: int) -> list[tuple[int, float, float]]:
+        """Sums of all whole seconds before each, the last of them ``second``; asked for seconds that do not fall."""
         totals = self.totals
-        while len(totals) <= second:
-            at = len(totals) - 1
-            count, some, square = totals[-1]
+        at = len(totals) - 1
+        while at < second:
+            count, some, square = totals[at]
             totals.append((count + self.count[at], some + self.sum[at], square + self.square[at]))
-        return totals[second]
+            at += 1
+        return totals
 
     def occupied(self, now: float) -> int:
         """Slots that long tasks hold now."""

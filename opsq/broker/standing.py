@@ -8,6 +8,9 @@ before it takes its first message on a connection.
 SQLite      the table ``standing_order`` in the broker's file
 Redis       the sorted set ``opsq:standing`` (with the key prefix), scored by when each order ends
 RabbitMQ    the durable queue ``opsq.standing``, one message per order; see ``amqp/standing.py``
+SQL         the table ``kombu_queue_standing``
+MongoDB     the collection ``opsq.standing``
+SQS         nowhere, and no worker hears a command there: giving an order is refused in one sentence
 others      nowhere: the order holds for the workers that hear it
 ==========  =================================================================================
 """

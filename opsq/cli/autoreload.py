@@ -45,7 +45,7 @@ def generations(command: Command) -> Command:
         if standby_fd is not None:
             return _be_generation(command, state, standby_fd, options)
         if not options.get("explain"):
-            settings = _reload_settings(state, bool(options.get("detach")))
+            settings = _reload_settings(state, options["background"] is not None)
             if settings is not None:
                 return _keep(state, settings, options)
         return command(state, **options)

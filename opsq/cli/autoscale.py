@@ -18,12 +18,12 @@ from opsq.autoscale.presets import PRESETS, Limits, preset
 from opsq.autoscale.rules import RULES, rule
 from opsq.autoscale.simulator import Run, simulate
 from opsq.autoscale.traces import Trace
+from opsq.cli.autoscale_explain import UNITS, explain_command
 from opsq.cli.output import F, json_flag, print_json
 from opsq.cli.state import CliState, app_options, pass_state
 from opsq.errors import ExitCode
 from opsq.events.stores import open_reader
 
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 REPLICA_STARTUP_S, REPLICA_TICK_S = 30.0, 5.0
 SOURCE = f"A CSV of arrival_s,service_s, or {', '.join(traces.TRACES)}."
 EXAMPLES = """\b
@@ -37,7 +37,10 @@ Examples:
 
 @click.group()
 def autoscale() -> None:
-    """Try autoscaling policies on a load."""
+    """Explain decisions about slots, and try policies on a load."""
+
+
+autoscale.add_command(explain_command)
 
 
 def _load_options(command: F) -> F:

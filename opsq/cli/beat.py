@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from opsq import logs
+from opsq.cli.detach import Background, become, detach_options, in_background
 from opsq.cli.output import print_json
 from opsq.cli.state import CliState, app_options, pass_state, setting_flag
 from opsq.core.beat.service import Beat, scheduler_class
@@ -26,6 +27,7 @@ from opsq.masking import mask_url
 EXAMPLES = """\b
 Examples:
   opsq beat -A shop.tasks                 several may run: one leads, the others wait
+  opsq beat -A shop.tasks -D --pidfile b.pid   in the background; stop it with kill -TERM
   opsq beat -A shop.tasks --list          every entry and its next ticks
   opsq beat -A shop.tasks --explain       the same, with where it is kept and who leads
 
@@ -46,25 +48,36 @@ How it behaves when clocks jump, after a pause and at failures: docs/schedules.m
 @setting_flag("log_level", "-l", "--loglevel", metavar="LEVEL")
 @setting_flag("log_format", "--log-format", type=click.Choice(["console", "json"]))
 @setting_flag("beat_logfile", "-f", "--logfile", metavar="FILE")
+@detach_options("beat")
 @click.option("--list", "listed", is_flag=True, help="Print the entries and their next ticks, and exit.")
 @click.option("--explain", is_flag=True, help="Also where the schedule is kept and who leads.")
 @click.option("--count", default=3, show_default=True, type=click.IntRange(1, 1000), help="Ticks of each to print.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @pass_state
-def beat(state: CliState, hostname: str | None, listed: bool, explain: bool, count: int, as_json: bool) -> int:
+@in_background("beat")
+def beat(
+    state: CliState,
+    background: Background | None,
+    hostname: str | None,
+    listed: bool,
+    explain: bool,
+    count: int,
+    as_json: bool,
+) -> int:
     """Send calls when they are due."""
     app = state.load_app(needed_by="beat")
     if listed or explain:
         return _list(app, count, as_json, explain)
     settings = app.conf.load().settings
+    become(settings, "beat")
     running = Beat(app, hostname=hostname)
     told = logs.config_from(settings, worker=running.hostname)
     path = logs.file_name(settings.beat_logfile, running.hostname) if settings.beat_logfile else None
     logs.setup(replace(told, path=path))
-    return _run(running, settings.beat_pidfile)
+    return _run(running, settings.beat_pidfile, background)
 
 
-def _run(running: Beat, pidfile: str | None) -> int:
+def _run(running: Beat, pidfile: str | None, background: Background | None) -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         running.ask_to_stop()
 
@@ -72,6 +85,8 @@ def _run(running: Beat, pidfile: str | None) -> int:
     try:
         with PidFile(pidfile, running.hostname):
             running.start()
+            if background is not None:
+                background.started()
             while not running.wait(0.5):
                 pass
             running.stop()

@@ -45,7 +45,10 @@ paused queues and task types. The order is written into the broker before the wo
 | SQLite | table `standing_order` of the broker's file |
 | Redis | sorted set `opsq:standing`, with the key prefix |
 | RabbitMQ | durable queue `opsq.standing`; readers take turns |
-| SQL, MongoDB, SQS, others | nowhere: it holds for the workers that hear it |
+| PostgreSQL, MariaDB, MySQL | table `kombu_queue_standing` |
+| MongoDB | collection `opsq.standing` |
+| SQS | nowhere, and no worker hears commands there: `opsq control` refuses, in one sentence |
+| others | nowhere: it holds for the workers that hear it, and `opsq control` says so |
 
 A worker reads it before it takes the first message of a connection, and again when it hears commands again after a
 silence; a message is checked against memory only. Revocations are kept for `worker_revoke_expires`, or for `--for`;

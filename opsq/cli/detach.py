@@ -1,4 +1,7 @@
-"""Run a worker without its terminal: ``--detach``, ``--uid``, ``--gid``, ``--umask``, and starting again in place."""
+"""Run a worker or a beat without its terminal: ``--detach``, ``--uid``, ``--gid``, ``--umask``; start again in place.
+
+A program is named as its settings are: ``worker`` has ``worker_uid``, ``beat`` has ``beat_uid``.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from opsq.cli.processes import die_with
-from opsq.cli.relaunch import patch_for
-from opsq.cli.state import CliState
+from opsq.cli.state import CliState, setting_flag
 from opsq.errors import ConfigError, ExitCode, Fault
 from opsq.settings import Settings
 from opsq.settings_load import load
@@ -29,7 +30,7 @@ class Background:
     """The process that goes on in the background. Thread: main, before any other thread starts.
 
     tell: where the parent listens; negative when nobody does. The parent waits until this one says
-    ``started``, so that whoever typed the command sees what kept the worker from starting, and its
+    ``started``, so that whoever typed the command sees what kept the program from starting, and its
     exit code.
     """
 
@@ -53,46 +54,63 @@ class Background:
             os.close(self._tell)
 
 
-def in_background(command: Callable[..., int]) -> Callable[..., int]:
-    """Run ``command`` as the user and in the place that its options name; before the app is loaded.
+def detach_options(program: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of going to the background."""
+    options = (
+        click.option("-D", "--detach", is_flag=True, help="Go to the background once it has started."),
+        click.option(DETACHED_FLAG, type=int, hidden=True),
+        setting_flag(f"{program}_executable", "--executable", metavar="PYTHON"),
+        setting_flag(f"{program}_uid", "--uid", metavar="USER"),
+        setting_flag(f"{program}_gid", "--gid", metavar="GROUP"),
+        setting_flag(f"{program}_umask", "--umask", metavar="OCTAL"),
+    )
 
-    Threads that the app's modules start would not survive the fork, and its code must not run as root.
+    def give(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return give
+
+
+def in_background(program: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Run a command as the user and in the place that its options name; before the app is loaded.
+
+    Threads that the app's modules start would not survive the fork, and its code must not run as root. The command
+    gets ``background``; none when it stays where it is. Options that only print something keep it there.
     """
 
-    @wraps(command)
-    def with_background(state: CliState, **options: Any) -> int:
-        settings = load(cli=state.overrides).settings
-        if options["standby_fd"] is not None or not settings.worker_autoreload:
-            patch_for(settings.worker_pool, state)  # not the keeper of generations, which has threads of its own
-        if options["parent_pid"] is not None:
-            die_with(int(options["parent_pid"]))
-        background = None if options["explain"] else _background(state, options["detach"], options["detached"])
-        return command(state, background=background, **options)
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        @wraps(command)
+        def with_background(state: CliState, *, detach: bool, detached: int | None, **options: Any) -> int:
+            become(load(cli=state.overrides).settings, program)
+            only_prints = options["explain"] or options.get("listed")
+            background = _background(state, program, detached) if detach and not only_prints else None
+            return command(state, background=background, **options)
 
-    return with_background
+        return with_background
+
+    return decorate
 
 
-def _background(state: CliState, wanted: bool, tell: int | None) -> Background | None:
+def _background(state: CliState, program: str, tell: int | None) -> Background:
     settings = load(cli=state.overrides).settings
-    become(settings)
-    if not wanted:
-        return None
-    log_file = settings.worker_logfile
+    log_file = getattr(settings, f"{program}_logfile")
     if log_file is None:
         os.makedirs(settings.data_dir, exist_ok=True)
-        log_file = state.overrides["worker_logfile"] = os.path.join(settings.data_dir, "%n.log")
+        log_file = state.overrides[f"{program}_logfile"] = os.path.join(settings.data_dir, "%n.log")
     if tell is not None:
         return Background(tell)
-    return go_to_background(settings.worker_executable, str(log_file))
+    return go_to_background(program, getattr(settings, f"{program}_executable"), str(log_file))
 
 
-def go_to_background(executable: str | None, log_file: str) -> Background:
+def go_to_background(program: str, executable: str | None, log_file: str) -> Background:
     """Return in a child process, in a session of its own; the parent ends when that has started or failed."""
     listen, tell = os.pipe()
     pid = os.fork()
     if pid:
         os.close(tell)
-        _wait_for(pid, listen, log_file)
+        _wait_for(pid, listen, f"the {program} runs in the background as process {pid}, log in {log_file}")
     os.close(listen)
     os.setsid()
     if executable and os.path.realpath(executable) != os.path.realpath(sys.executable):
@@ -101,9 +119,9 @@ def go_to_background(executable: str | None, log_file: str) -> Background:
     return Background(tell)
 
 
-def _wait_for(pid: int, listen: int, log_file: str) -> NoReturn:
+def _wait_for(pid: int, listen: int, success: str) -> NoReturn:
     if os.read(listen, len(_STARTED)) == _STARTED:
-        click.echo(f"opsq: the worker runs in the background as process {pid}, log in {log_file}")
+        click.echo(f"opsq: {success}")
         sys.stdout.flush()
         os._exit(ExitCode.OK)
     _, status = os.waitpid(pid, 0)
@@ -123,23 +141,23 @@ def start_again(state: CliState, detached: bool) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *words])
 
 
-def become(settings: Settings) -> None:
+def become(settings: Settings, program: str) -> None:
     """Take on the user, group and file mask that the settings name; what is so already stays.
 
     Raises: ConfigError when there is no such user, or this process may not become it.
     """
+    uid, gid, mask = (getattr(settings, f"{program}_{name}") for name in ("uid", "gid", "umask"))
     faults: list[Fault] = []
-    if settings.worker_umask is not None:
+    if mask is not None:
         try:
-            os.umask(int(settings.worker_umask, 8))
+            os.umask(int(mask, 8))
         except ValueError:
-            faults.append(
-                Fault(f"expected an octal file mask such as 027, got {settings.worker_umask!r}", "worker_umask")
-            )
+            faults.append(Fault(f"expected an octal file mask such as 027, got {mask!r}", f"{program}_umask"))
     try:
-        _become(settings.worker_uid, settings.worker_gid)
+        _become(uid, gid)
     except (LookupError, OSError) as error:
-        faults.append(Fault(f"cannot become the user and group of worker_uid and worker_gid: {error}", "worker_uid"))
+        problem = f"cannot become the user and group of {program}_uid and {program}_gid: {error}"
+        faults.append(Fault(problem, f"{program}_uid"))
     if faults:
         raise ConfigError(faults)
 

@@ -5,6 +5,7 @@ A bare app of the monitor's own settings knows no tasks; it sends calls by name,
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,16 @@ from opsq.broker.browse import Browser, browse
 from opsq.broker.connection import open_connection
 from opsq.broker.message import Delivery, OutMessage
 from opsq.broker.topology import queue_named
+from opsq.cli.put_back import put_back
+from opsq.cli.timetable import Timetables
 from opsq.control.commands import COMMANDS
 from opsq.core.app import Opsq
-from opsq.core.worker.quarantine import Evidence, evidence_in, released
-from opsq.errors import OpsqError, UsageError
+from opsq.core.worker.quarantine import Evidence, evidence_in
+from opsq.errors import UsageError
 from opsq.settings import OPTIONS, Settings
-from opsq.web.hands import Answers, CallAgain, Peeked, SetAside
-from opsq.wire.states import FAILURE
+from opsq.web.hands import Answers, CallAgain, Peeked, SetAside, Timetable
+
+log = logging.getLogger(__name__)
 
 ANSWER_S: Final = 2.0
 _BODY_CHARS: Final = 1_024
@@ -36,6 +40,7 @@ class FleetHands:
         self._settings = settings
         self._lock = threading.Lock()
         self._app: Opsq | None = None
+        self._timetables = Timetables(settings, lambda: self._opened().control)
 
     def order(self, command: str, arguments: Mapping[str, Any], nodes: Sequence[str], expected: int) -> Answers:
         """Send a remote command and collect answers by node. Raises: OpsqError."""
@@ -102,15 +107,9 @@ class FleetHands:
         with self._looking(self._settings.quarantine_queue) as browser:
             delivery, evidence = _find(browser, id)
             assert browser is not None
-            message = released(delivery, evidence)
-            if message is None:
-                raise UsageError(f"nothing tells where the message {id} came from, so it cannot be put back")
-            queue = evidence.queue or evidence.routing_key
-            if message.exchange == "" and not browser.exists(queue):
-                message = msgspec.structs.replace(message, declare=queue_named(queue))  # or it would go nowhere
-            self._forget_failure(evidence.id)  # before it can run, or the result of that would be forgotten
-            self._opened().publisher.publish(message)
-            browser.remove(delivery)
+            queue, stays = put_back(self._opened(), browser, delivery, evidence)
+        if stays is not None:
+            log.info("a stored failure stays until the task has run again", extra={"task_id": id, "reason": stays})
         return queue
 
     def drop(self, id: str) -> None:
@@ -120,8 +119,17 @@ class FleetHands:
             assert browser is not None
             browser.remove(delivery)
 
+    def timetable(self) -> Timetable:
+        """Tell the schedule as it was read a moment ago."""
+        return self._timetables.now()
+
+    def schedule(self, command: str, arguments: Mapping[str, Any]) -> str:
+        """Have the leading beat change the schedule; its answer. Raises: OpsqError."""
+        return self._timetables.change(command, arguments)
+
     def close(self) -> None:
         """Close the connections; may be called twice."""
+        self._timetables.close()
         with self._lock:
             app, self._app = self._app, None
         if app is not None:
@@ -144,15 +152,6 @@ class FleetHands:
                 yield browser
         finally:
             connection.close()
-
-    def _forget_failure(self, id: str) -> None:
-        """Have whoever waits for the result wait on: what is stored is the failure of the run before."""
-        result = self._opened().AsyncResult(id)
-        try:
-            if result.state == FAILURE:
-                result.forget()
-        except (OpsqError, NotImplementedError):
-            return  # no store, or one that cannot forget: the next run overwrites it
 
 
 def _moved(delivery: Delivery, to: str) -> OutMessage:

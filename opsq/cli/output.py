@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
+from rich.console import Console
 
+_UNBOUNDED: Final = 1_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -19,6 +21,12 @@ def json_flag(command: F) -> F:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on one line; what JSON cannot say is printed as its repr."""
     click.echo(json.dumps(value, default=repr))
+
+
+def console() -> Console:
+    """Where tables are printed: as wide as the terminal; elsewhere as wide as they are, so that programs find ids."""
+    made = Console(markup=False, highlight=False, emoji=False)
+    return made if made.is_terminal else Console(markup=False, highlight=False, emoji=False, width=_UNBOUNDED)
 
 
 def parse_json(text: str | None, kind: type, option: str) -> Any:

@@ -13,12 +13,11 @@ import msgspec
 from opsq.broker.browse import Browser, browse
 from opsq.broker.connection import open_connection
 from opsq.broker.message import Delivery
-from opsq.broker.topology import queue_named
 from opsq.cli.output import json_flag, print_json
+from opsq.cli.put_back import put_back
 from opsq.cli.state import CliState, app_options, pass_state
-from opsq.core.worker.quarantine import EVIDENCE_HEADER, Death, Evidence, evidence_in, released
-from opsq.errors import ExitCode, OpsqError, UsageError
-from opsq.wire.states import FAILURE
+from opsq.core.worker.quarantine import EVIDENCE_HEADER, Death, Evidence, evidence_in
+from opsq.errors import ExitCode, UsageError
 
 LIMIT: Final = 1_000
 _BODY_CHARS: Final = 1_024
@@ -81,16 +80,10 @@ def release(state: CliState, message_id: str, as_json: bool) -> int:
     """Put one message back on its queue, its deaths forgotten. The beginning of its ID is enough."""
     with _opened(state) as (browser, app):
         delivery, evidence = _find(browser, message_id)
-        message = released(delivery, evidence)
-        if message is None:
-            raise UsageError(f"nothing tells where the message {evidence.id} came from, so it cannot be put back")
-        queue = evidence.queue or evidence.routing_key
-        if message.exchange == "" and browser is not None and not browser.exists(queue):
-            message = msgspec.structs.replace(message, declare=queue_named(queue))  # or it would go nowhere
-        _forget_result(app, evidence.id)  # before it can run, or the result of that would be forgotten
-        app.publisher.publish(message)
-        if browser is not None:
-            browser.remove(delivery)
+        assert browser is not None  # it was found there
+        queue, stays = put_back(app, browser, delivery, evidence)
+    if stays is not None:
+        click.echo(f"The failure that is stored for {evidence.id} stays until it has run again: {stays}", err=True)
     if as_json:
         print_json({"released": evidence.id, "queue": queue})
     else:
@@ -133,15 +126,6 @@ def _opened(state: CliState) -> Iterator[tuple[Browser | None, Any]]:
     finally:
         connection.close()
         app.close()
-
-
-def _forget_result(app: Any, task_id: str) -> None:
-    """Have whoever waits for the result wait on: what is stored is the failure of the run before."""
-    try:
-        if app.AsyncResult(task_id).state == FAILURE:
-            app.AsyncResult(task_id).forget()
-    except (OpsqError, NotImplementedError) as error:  # no store, or one that cannot forget: the next run overwrites it
-        click.echo(f"The failure that is stored for {task_id} stays until it has run again: {error}", err=True)
 
 
 def _kept(browser: Browser | None, limit: int) -> Iterator[Kept]:

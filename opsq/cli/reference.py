@@ -18,6 +18,9 @@ from opsq.cli.main import COMMANDS, cli
 from opsq.cli.settings_page import manual_page
 from opsq.errors import ExitCode
 from opsq.web.metrics import SERIES
+from opsq.web.metrics_foreign import FOREIGN
+from opsq.web.metrics_names import LABEL_BUDGET
+from opsq.web.metrics_scrape import Series
 from opsq.wire.event_kinds import COMMON_FIELDS, EVENT_KINDS, Field
 
 WRITTEN: Final = "<!-- Written by `make docs` from {source}; change it there. -->\n"
@@ -65,16 +68,28 @@ def events_page() -> str:
 
 def metrics_page() -> str:
     """Return ``docs/metrics.md``: every series of ``/metrics``."""
-    rows = ((f"`{one.name}`", one.kind, ", ".join(one.labels) or "–", one.help) for one in SERIES)
-    return "\n".join(
-        [
-            "# Metrics\n",
-            WRITTEN.format(source="`opsq/web/metrics.py`"),
-            "The monitor answers `/metrics` in Prometheus' text format. A figure that is not known is absent, never\n"
-            "0. Names beyond 200 of a label are counted under `other`.\n",
-            _table(("series", "kind", "labels", "meaning"), rows),
-        ]
-    )
+    parts = [
+        "# Metrics\n",
+        WRITTEN.format(source="`opsq/web/metrics.py` and `opsq/web/metrics_foreign.py`"),
+        "The monitor answers `/metrics` in Prometheus' text format, or in OpenMetrics with exemplars (the id of a\n"
+        "task in each bucket) when the scraper asks for it. A figure that is not known is absent, never 0. No counter\n"
+        "falls, though history corrects itself. Bounds of histograms are exact to 2 %.\n",
+        f"A label tells {LABEL_BUDGET} names apart: the most used when the monitor started, then those that come.\n"
+        "All others share `other`, and `opsq_metrics_hidden_names` says how many they are.\n",
+        "## opsq's own\n\n" + _series(SERIES),
+    ]
+    for name, series in FOREIGN.items():
+        title = {"flower": "Flower's", "celery": "celery-exporter's"}[name]
+        parts.append(
+            f"## {title}\n\nTold while `{name}` is in the setting `web_metrics_names`; counts begin when the monitor "
+            f"starts.\n\n{_series(series)}"
+        )
+    return "\n".join(parts)
+
+
+def _series(series: Iterable[Series]) -> str:
+    rows = ((f"`{one.name}`", one.kind, one.unit or "–", ", ".join(one.labels) or "–", one.help) for one in series)
+    return _table(("series", "kind", "unit", "labels", "meaning"), rows)
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {

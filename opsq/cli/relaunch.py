@@ -6,14 +6,33 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
 
 from opsq import plugins
 from opsq.cli import early_patch
+from opsq.cli.processes import die_with
 from opsq.cli.state import CliState
 from opsq.core.pools.greenlets import patched_by
+from opsq.settings_load import load
 
 LIBRARIES = frozenset({"gevent", "eventlet"})
 """Pools that need their library, of the same name, to patch first."""
+
+
+def patched_early(command: Callable[..., int]) -> Callable[..., int]:
+    """Run the worker's command in a process patched for the pool that file, environment or command line name."""
+
+    @wraps(command)
+    def with_patch(state: CliState, *, parent_pid: int | None, **options: Any) -> int:
+        settings = load(cli=state.overrides).settings
+        if options["standby_fd"] is not None or not settings.worker_autoreload:
+            patch_for(settings.worker_pool, state)  # not the keeper of generations, which has threads of its own
+        if parent_pid is not None:
+            die_with(parent_pid)
+        return command(state, **options)
+
+    return with_patch
 
 
 def patch_for(pool: object, state: CliState, more: Callable[[], Sequence[str]] = tuple) -> None:

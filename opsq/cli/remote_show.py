@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from opsq.cli.output import print_json
+from opsq.cli.output import console, print_json
 from opsq.cli.remote_call import Answered
 from opsq.control.commands import Command
 from opsq.errors import ExitCode
@@ -39,6 +38,8 @@ def show(
     _warn_of_the_lasting(answers, command, for_s)
     if answered.kept:
         click.echo("kept in the broker: workers that start later obey it too", err=True)
+    elif command is not None and command.standing and not asked:
+        click.echo("not kept in the broker: only the workers that answered obey it, until they end", err=True)
     missing = [node for node in asked if node not in answers]
     if command is not None and command.silent:
         if not answers:
@@ -64,22 +65,22 @@ def _warn_of_the_lasting(answers: Mapping[str, Any], command: Command | None, fo
 
 
 def _show_table(answers: Mapping[str, Any], command: Command) -> None:
-    console = Console(highlight=False)
+    out = console()
     rows = [(node, row) for node in sorted(answers) for row in answers[node] or () if isinstance(row, Mapping)]
     for node in sorted(answers):
         if not _is_rows(answers[node]):
             click.echo(f"{node}: {_text(answers[node])}")
     columns = [name for name in command.columns if any(_cell(row, name) for _, row in rows)]
-    if console.width < NARROW_AT or any("\n" in _cell(row, name) for _, row in rows for name in columns):
+    if out.width < NARROW_AT or any("\n" in _cell(row, name) for _, row in rows for name in columns):
         for node, row in rows:
-            console.print(Text(f"{node}: {_cell(row, columns[0])}", style="bold"))
+            out.print(Text(f"{node}: {_cell(row, columns[0])}", style="bold"))
             for name in columns[1:]:
-                console.print(Text(f"    {_heading(name)}: {_indented(_cell(row, name))}"))
+                out.print(Text(f"    {_heading(name)}: {_indented(_cell(row, name))}"), soft_wrap=True)
         return
     table = Table("worker", *map(_heading, columns), box=None, pad_edge=False, header_style="bold")
     for node, row in rows:
         table.add_row(node, *(Text(_cell(row, name)) for name in columns))
-    console.print(table)
+    out.print(table)
 
 
 def _heading(name: str) -> str:

@@ -130,6 +130,7 @@ def app_options(command: Callable[P, R]) -> Callable[P, R]:
         ),
         setting_flag("result_backend", "--result-backend", metavar="URL"),
         setting_flag("data_dir", "--data-dir", metavar="FOLDER"),
+        setting_flag("django_skip_checks", "--skip-checks", is_flag=True, default=None),
         click.option(
             "--set",
             "pairs",

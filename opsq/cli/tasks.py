@@ -6,10 +6,9 @@ import time
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
-from opsq.cli.output import print_json
+from opsq.cli.output import console, print_json
 from opsq.cli.state import CliState, app_options, pass_state
 from opsq.errors import ExitCode
 from opsq.events.evidence import decode
@@ -99,12 +98,14 @@ def _show(items: list[TaskItem], found: Found, counted: Count, columns: tuple[st
             "total_exact": counted.exact, "complete": found.complete, "older": found.older,
         })  # fmt: skip
         return
+    out = console()
+    today = time.strftime("%Y-%m-%d ") if out.is_terminal else ""
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column.upper(), overflow="fold")
+        table.add_column(column.upper(), overflow="fold", no_wrap=column == "id")
     for one in items:
-        table.add_row(*(_cell(one, column) for column in columns))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+        table.add_row(*(_cell(one, column).removeprefix(today) for column in columns))
+    out.print(table)
     least = "" if counted.exact else "≥ "
     stopped = "" if found.complete else f"; stopped after looking at {found.looked:,} tasks"
     click.echo(f"{len(items):,} of {least}{counted.value:,}{stopped}", err=True)

@@ -10,6 +10,7 @@ import threading
 
 import click
 
+from opsq.cli.scaling import autoscale_options
 from opsq.cli.state import CliState, app_options, pass_state, setting_flag
 from opsq.cli.supervisor import Child, Supervisor
 
@@ -28,6 +29,7 @@ COLOURS = {"worker": "blue", "monitor": "cyan"}
 @app_options
 @setting_flag("worker_pool", "-P", "--pool", metavar="POOL")
 @setting_flag("worker_concurrency", "-c", "--concurrency", metavar="SLOTS")
+@autoscale_options
 @setting_flag("web_host", "--host", metavar="ADDRESS")
 @setting_flag("web_port", "--port", metavar="PORT")
 @setting_flag("worker_autoreload", "--autoreload/--no-autoreload", default=None)

@@ -10,8 +10,9 @@ import click
 from opsq import plugins
 from opsq.cli.autoreload import generations, reload_options
 from opsq.cli.celery_words import WorkerCommand, flag_value
-from opsq.cli.detach import DETACHED_FLAG, Background, become, in_background, start_again
-from opsq.cli.relaunch import patch_for
+from opsq.cli.detach import Background, become, detach_options, in_background, start_again
+from opsq.cli.relaunch import patch_for, patched_early
+from opsq.cli.scaling import autoscale_options, let_scale
 from opsq.cli.state import CliState, app_options, pass_state, setting_flag
 from opsq.core.beat.step import BeatStep
 from opsq.core.worker.worker import Worker
@@ -21,6 +22,7 @@ Examples:
   opsq worker -A shop.tasks                    as many slots as there are CPUs
   opsq worker -A shop.tasks -P threads -c 20   twenty threads
   opsq worker -A shop.tasks -Q mail,images     only these queues
+  opsq worker -A shop.tasks --autoscale=16,2   two to sixteen slots, as the load asks for
   opsq worker -A shop.tasks --explain          what is started, in which order
   opsq worker -A shop.tasks -D --pidfile w.pid in the background; stop it with kill -TERM
 
@@ -49,6 +51,7 @@ def _switch(name: str, value: object, *flags: str, help: str) -> Callable[[Calla
 @click.option("-n", "--hostname", metavar="NAME", help="Node name; %h host, %n name, %d domain.  [opsq@%h]")
 @setting_flag("worker_pool", "-P", "--pool", metavar="POOL")
 @setting_flag("worker_concurrency", "-c", "--concurrency", metavar="SLOTS")
+@autoscale_options
 @setting_flag("worker_prefetch_multiplier", "--prefetch-multiplier", metavar="N")
 @_switch("worker_disable_prefetch", True, "--disable-prefetch", help="Take a message only when a slot is free.")
 @click.option("-O", "optimization", type=click.Choice(["default", "fair"]), help="As in Celery: both are fair here.")
@@ -64,12 +67,7 @@ def _switch(name: str, value: object, *flags: str, help: str) -> Callable[[Calla
 @setting_flag("log_format", "--log-format", type=click.Choice(["console", "json"]))
 @setting_flag("worker_logfile", "-f", "--logfile", metavar="FILE")
 @setting_flag("worker_pidfile", "--pidfile", metavar="FILE")
-@click.option("-D", "--detach", is_flag=True, help="Go to the background once it has started.")
-@click.option(DETACHED_FLAG, type=int, hidden=True)
-@setting_flag("worker_executable", "--executable", metavar="PYTHON")
-@setting_flag("worker_uid", "--uid", metavar="USER")
-@setting_flag("worker_gid", "--gid", metavar="GROUP")
-@setting_flag("worker_umask", "--umask", metavar="OCTAL")
+@detach_options("worker")
 @click.option("-E", "--task-events/--no-task-events", default=None, help="Send task events (on by default).")
 @setting_flag("worker_heartbeat_interval", "--heartbeat-interval", metavar="SECONDS")
 @_switch("worker_heartbeat_interval", 0, "--without-heartbeat", help="Send no heartbeats; the monitor shows no load.")
@@ -83,7 +81,8 @@ def _switch(name: str, value: object, *flags: str, help: str) -> Callable[[Calla
 @click.option("--parent-pid", type=int, hidden=True)
 @reload_options
 @pass_state
-@in_background
+@patched_early
+@in_background("worker")
 @generations
 def worker(
     state: CliState,
@@ -101,12 +100,13 @@ def worker(
     settings = app.conf.load().settings
     # Said by a file, the environment or the app.
     patch_for(settings.worker_pool, state, background.words if background is not None else tuple)
-    become(settings)
+    become(settings, "worker")
     for module in include:
         plugins.import_module(module)
     if flags["beat"]:
         app.steps["worker"].add(BeatStep)
-    built = Worker(app, queues=queues, exclude_queues=exclude_queues, hostname=hostname)
+    slots = let_scale(app, settings)
+    built = Worker(app, concurrency=slots, queues=queues, exclude_queues=exclude_queues, hostname=hostname)
     if flags["explain"]:
         click.echo(built.explain())
         return 0

@@ -284,9 +284,7 @@ class Opsq(Periodic, Processes):
 
     def import_task_modules(self) -> None:
         """Import what ``imports``, ``include`` and ``autodiscover_tasks`` name. Raises: ConfigError."""
-        settings = self.conf.load().settings
-        plugins.import_modules((*settings.imports, *settings.include))
-        self._discovery.run()
+        self._discovery.import_all(self.conf.load().settings)
 
     def send_task(
         self, name: str, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any

@@ -6,9 +6,9 @@ Source: celery-protocol A.7.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from opsq.core.chord_store import values_of
+from opsq.core.chord_store import counts, is_counted, values_of
 from opsq.core.over_items import chunks
 from opsq.core.signature import maybe_signature
 from opsq.core.workflows import chord, group
@@ -17,6 +17,9 @@ from opsq.wire.result import parse_ref
 
 if TYPE_CHECKING:
     from opsq.core.app import Opsq
+
+
+_RARELY_S: Final = 10.0
 
 
 def add_canvas_tasks(app: Opsq) -> None:
@@ -32,8 +35,14 @@ def add_canvas_tasks(app: Opsq) -> None:
     ) -> None:
         """Publish a chord's body once all results of its header are stored; look again later otherwise."""
         pause_s = interval or app.settings.result_chord_retry_interval
+        members = [parse_ref(each) for each in result]
+        if is_counted(callback) and counts(app.backend):
+            # Only the net for members that Celery's workers run: a counted chord needs nobody who looks.
+            if not app.sender.chords.assist(group_id, callback, members, app.backend):
+                raise self.retry(countdown=min(pause_s * 2**self.request.retries, _RARELY_S), max_retries=max_retries)
+            return
         try:
-            values = values_of(app.backend, [parse_ref(each) for each in result])
+            values = values_of(app.backend, members)
         except ChordError as exc:
             app.sender.chords.fail_body(callback, exc, None)
             return

@@ -236,7 +236,7 @@ class Caller:
         return found
 
     def _event(self, headers: TaskHeaders, place: Destination, now_s: float, here: Here) -> dict[str, Any]:
-        return {
+        event: dict[str, Any] = {
             "type": "task-sent",
             "hostname": here.name,
             "pid": here.pid,
@@ -259,6 +259,9 @@ class Caller:
             "seq": next(here.numbers),
             "emitter": here.emitter,
         }
+        if headers.group is not None:
+            event["group_id"] = headers.group
+        return event
 
 
 def build_message(

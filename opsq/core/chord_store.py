@@ -11,7 +11,7 @@ Source: celery-protocol D.4, D.6.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from opsq.core.backends.chords import ChordCounting
@@ -80,6 +80,10 @@ class ChordStore:
             return [self._saved(child) for child in saved.children or ()]
         return [self._value(payload) for payload in self._backend.chord_parts(group_id)]
 
+    def is_open(self, group_id: str) -> bool:
+        """Whether parts are still waited for, or the body is being published."""
+        return self._backend.chord_is_open(group_id)
+
     def close(self, group_id: str, token: str) -> None:
         """The body is published, or has failed: later parts count for nothing."""
         self._backend.chord_close(group_id, token, max(self.claim_s * 2, _DONE_S))
@@ -136,7 +140,7 @@ def counts(store: ResultStore) -> bool:
 
 
 def open_chord(app: Opsq, opening: Opening) -> Planned | None:
-    """Announce a chord; a call to publish with it where the store cannot count.
+    """Announce a chord; a call to publish with it where the store cannot count, or Celery's workers cannot.
 
     Raises: UsageError when there is no store that could keep the header's results.
     """
@@ -147,15 +151,18 @@ def open_chord(app: Opsq, opening: Opening) -> Planned | None:
             "set result_backend, for example redis://localhost or sqlite:////var/lib/app/results.db"
         )
     settings = app.settings
+    body = opening.body
     if counts(store):
         ChordStore(store, settings).open(opening.group_id, opening.size)
-        return None
-    body_options = opening.body.get("options") or {}
+        if store.backend.capabilities.counted_by_celery:
+            return None
+        body = _marked(body, opening.group_id)
+    body_options = body.get("options") or {}
     interval = opening.options.get("interval")
     place = {key: body_options[key] for key in ("queue", "exchange", "routing_key", "priority") if key in body_options}
     return Planned(
         UNLOCK,
-        (opening.group_id, opening.body),
+        (opening.group_id, body),
         {
             "interval": interval,
             "max_retries": opening.options.get("max_retries"),
@@ -163,6 +170,18 @@ def open_chord(app: Opsq, opening: Opening) -> Planned | None:
         },
         {"countdown": interval or settings.result_chord_retry_interval, "add_to_parent": False, **place},
     )
+
+
+def is_counted(body: Mapping[str, Any]) -> bool:
+    """Whether the chord of this body, as an unlocking task has it, is counted as well."""
+    return RUN_HEADER in ((body.get("options") or {}).get("headers") or {})
+
+
+def _marked(body: dict[str, Any], group_id: str) -> dict[str, Any]:
+    """The body for the unlocking task of a counted chord: published twice, it is one publishing of two that may run."""
+    options = dict(body.get("options") or {})
+    run = uuid.uuid5(uuid.NAMESPACE_OID, f"{group_id}:unlock").hex
+    return {**body, "options": {**options, "headers": {**(options.get("headers") or {}), RUN_HEADER: run}}}
 
 
 def values_of(store: ResultStore, refs: Sequence[Any]) -> list[Any] | None:

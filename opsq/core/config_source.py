@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from opsq import plugins
-from opsq.errors import ConfigError
+from opsq.errors import ConfigError, Fault
 from opsq.settings_sources import Source, from_object
 
 
@@ -34,7 +34,11 @@ def _read(obj: Any, silent: bool, namespace: str) -> Source:
         if silent:
             return Source(strict=False)
         raise
-    return from_object(found, detail=obj, namespace=namespace)
+    try:
+        return from_object(found, detail=obj, namespace=namespace)
+    except Exception as error:  # boundary: Django's settings are a proxy, which imports the project's at first use
+        problem = f"the settings of {obj} cannot be read: {type(error).__name__}: {error}"
+        raise ConfigError([Fault(problem, f"config_from_object({obj!r})")]) from error
 
 
 def _import(path: str) -> object:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from opsq import plugins
 from opsq.core.arguments import with_pydantic
+from opsq.core.framework import default_task_class
 from opsq.core.task import Task
 from opsq.core.task_options import check_task_options
 from opsq.errors import UsageError
@@ -69,7 +70,8 @@ def build_task(
 
 def base_for(app: Opsq, chosen: type[Task[..., Any]] | str | None) -> type[Task[..., Any]]:
     """The base class of an app's tasks. chosen: a class or its path instead of ``Task``."""
-    base: Any = plugins.resolve(chosen, origin="task_cls") if isinstance(chosen, str) else chosen or Task
+    named = plugins.resolve(chosen, origin="task_cls") if isinstance(chosen, str) else chosen
+    base: Any = named or default_task_class()
     return type("Task", (base,), {"_app": app, "abstract": True, "__module__": base.__module__})
 
 

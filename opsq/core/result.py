@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from opsq.core.parents import watching
 from opsq.core.registry import PROCESS
 from opsq.core.result_store import meta_as_dict, value_of
-from opsq.core.result_tree import graph_of, walk
+from opsq.core.result_tree import graph_of, ids_around, walk
 from opsq.core.waiting import refuse_to_block, wait_ready
 from opsq.errors import MalformedMessage
 from opsq.wire.result import ResultMeta, ResultRef, parse_ref
@@ -273,10 +273,18 @@ class AsyncResult(Generic[R]):
         signal: str | None = None,
         wait: bool = False,
         timeout: float | None = None,
+        graph: bool = False,
     ) -> Any:
-        """Ask all workers not to run it; with ``wait``, return their answers. connection: not needed."""
+        """Ask all workers not to run it; with ``wait``, return their answers. connection: not needed.
+
+        graph: nor anything else of its workflow that is known: what comes before it, what it called.
+        """
         return self.app.control.revoke(
-            self.id, terminate=terminate, signal=signal or "SIGTERM", reply=wait, timeout=timeout or 1.0
+            ids_around(self) if graph else self.id,
+            terminate=terminate,
+            signal=signal or "SIGTERM",
+            reply=wait,
+            timeout=timeout or 1.0,
         )
 
     def as_tuple(self) -> tuple[Any, Any]:

@@ -115,10 +115,21 @@ class ResultSet:
             if not isinstance(result, ResultSet):
                 result.forget()
 
-    def revoke(self, terminate: bool = False, signal: str | None = None) -> None:
-        """Ask all workers not to run any of them."""
-        self.app.control.revoke(
-            [result.id for result in self._plain_results()], terminate=terminate, signal=signal or "SIGTERM"
+    def revoke(
+        self,
+        connection: Any = None,
+        terminate: bool = False,
+        signal: str | None = None,
+        wait: bool = False,
+        timeout: float | None = None,
+    ) -> Any:
+        """Ask all workers not to run any of them; with ``wait``, return their answers. connection: not needed."""
+        return self.app.control.revoke(
+            [result.id for result in self._plain_results()],
+            terminate=terminate,
+            signal=signal or "SIGTERM",
+            reply=wait,
+            timeout=timeout or 1.0,
         )
 
     def maybe_throw(self, callback: Callback | None = None, propagate: bool = True) -> None:

@@ -6,12 +6,13 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from msgspec import structs
 
 from opsq.core.backends.base import Backend, Subscription
 from opsq.core.backends.disabled import DisabledBackend
+from opsq.core.backends.fields import KeepsFields
 from opsq.core.request import Context
 from opsq.errors import BackendUnavailable, MalformedMessage, UntrustedContent, UsageError
 from opsq.settings import Settings
@@ -45,6 +46,9 @@ class ResultStore:
 
     def __init__(self, backend: Backend, settings: Settings, serializers: ContentRegistry = DEFAULT_REGISTRY) -> None:
         self.backend = backend
+        if backend.capabilities.keeps == "fields":
+            keeper = cast(KeepsFields, backend)
+            keeper.fields = keeper.fields.with_registry(serializers)
         self.enabled = not isinstance(backend, DisabledBackend)
         self.unreadable = 0
         self._settings = settings

@@ -182,7 +182,8 @@ class Sender:
     def publish_steps(self, steps: Iterable[Step]) -> None:
         """Publish what a plan lists, in order, in batches. Raises: as ``send``."""
         self.send_each(
-            (call.task, call.args, call.kwargs, self._merged(call.task, call.options)) for call in self._opened(steps)
+            (call.task, call.args, call.kwargs, self._merged(call.task, call.options))
+            for call in _of_one_root(self._opened(steps))
         )
 
     def _opened(self, steps: Iterable[Step]) -> Iterator[Planned]:
@@ -273,6 +274,20 @@ class Sender:
             options["parent_id"] = request.id
         if self._inherit_priority and options.get("priority") is None:
             options["priority"] = (request.delivery_info or {}).get("priority")
+
+
+def _of_one_root(calls: Iterable[Planned]) -> Iterator[Planned]:
+    """Make the first of several calls the root of all, where no running task is: a monitor sees that they belong
+    together, and so do the workers that publish what follows them.
+    """
+    root: str | None = None
+    inside = calling_request() is not None
+    for call in calls:
+        if inside or call.options.get("root_id") is not None:
+            yield call
+            continue
+        root = root or call.options.get("task_id")
+        yield call._replace(options={**call.options, "root_id": root})
 
 
 def _fields(message: OutMessage) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from opsq.core.declare import build_task
+from opsq.core.framework import default_task_class
 from opsq.core.registry import PROCESS
 from opsq.core.task import Task
 from opsq.errors import UsageError
@@ -39,6 +40,6 @@ def shared_task(fun: Any = None, /, **options: Any) -> Any:
 
 
 def _declare(function: Callable[..., Any], options: dict[str, Any]) -> Task[..., Any]:
-    task = build_task(function, options, None, Task)
+    task = build_task(function, options, None, default_task_class())
     PROCESS.share(task)
     return task

@@ -9,7 +9,6 @@ tasks of which nothing as late is known, so that catching up adds no second star
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -19,6 +18,7 @@ from opsq.clock import Clock, SystemClock
 from opsq.control.mailer import Call
 from opsq.errors import BrokerUnavailable
 from opsq.events.catch_up import Known, facts_of, tasks_of
+from opsq.events.chore import Chore
 from opsq.events.workers import OFFLINE, WorkerRecord, liveness
 from opsq.wire.control import Reply
 from opsq.wire.event import Event, Malformed
@@ -100,8 +100,7 @@ class Attacher:
         self._sight = sight
         self._enable = enable
         self._clock = clock or SystemClock()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._chore = Chore("opsq-attach", self._round, every_s=EVERY_S, failing="workers cannot be asked now")
         self._connection: int | None = None
         self._attached: dict[str, str | None] = {}
         self._again_at = 0.0
@@ -116,27 +115,18 @@ class Attacher:
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
-        if self._thread is None and not self._stopping.is_set():
-            self._thread = threading.Thread(target=self._main, name="opsq-attach", daemon=True)
-            self._thread.start()
+        self._chore.start()
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Stop; false when it still waits for an answer. May be called twice, or unstarted."""
-        self._stopping.set()
-        if self._thread is None:
-            return True
-        self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
+        return self._chore.stop(timeout_s)
 
-    def _main(self) -> None:
-        while not self._stopping.wait(EVERY_S):
-            try:
-                self.step()
-            except BrokerUnavailable as error:
-                self._connection = None
-                log.info("workers cannot be asked now", extra={"reason": str(error)})
-            except Exception:  # boundary: without answers the monitor still shows everything events tell
-                log.exception("workers could not be attached to")
+    def _round(self) -> None:
+        try:
+            self.step()
+        except BrokerUnavailable:
+            self._connection = None
+            raise
 
     def step(self) -> None:
         """Do what is due. Thread: its own, or a test that has not started it."""
@@ -175,7 +165,7 @@ class Attacher:
         strangers = tuple(record.name for record in fresh if record.said.get("sw_ident") != OUR_SOFTWARE)
         queues = self._ask("active_queues", strangers) if strangers else {}
         stats = self._ask("stats", strangers) if strangers else {}
-        if self._stopping.wait(SETTLES_S):
+        if self._chore.pause(SETTLES_S):
             return
         now = self._clock.now()
         events = [facts_of(node, stats.get(node), queues.get(node), now) for node in strangers]
@@ -195,7 +185,7 @@ class Attacher:
         self._steering.tell(Call(command=command))
 
     def _ask(self, command: str, names: tuple[str, ...], **arguments: Any) -> dict[str, Any]:
-        if self._stopping.is_set():
+        if self._chore.stopping:
             return {}
         call = Call(command=command, arguments=arguments, destination=names, timeout_s=ANSWER_S)
         return {reply.hostname: reply.value for reply in self._steering.ask(call)}

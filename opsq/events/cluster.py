@@ -19,22 +19,27 @@ import msgspec
 
 from opsq.events import evidence as ev
 from opsq.events.anomalies import Anomalies
+from opsq.events.cells import CellCounts
+from opsq.events.decisions import DECIDED, HeldDecisions
 from opsq.events.error_groups import FAILING, ErrorGroups, event_fault
+from opsq.events.fields import LOG
 from opsq.events.flows import Flows
 from opsq.events.levels import fresh_depths, running, waiting
-from opsq.events.life import Run, Summary, summarise
+from opsq.events.life import Summary, summarise
 from opsq.events.live import LiveTasks
+from opsq.events.names import OTHER as OTHER
+from opsq.events.names import KnownNames
 from opsq.events.records import KEY_SHIFT, DepthSample, key_time, time_key
 from opsq.events.rollup import Delta, Rollup
 from opsq.events.sequence import Emitter, Sequences
 from opsq.events.skew import Skews
-from opsq.events.store import Cell, Changes, Removed, Store, TaskRow, add_cells
+from opsq.events.store import Cell, Changes, Removed, Store, TaskRow
+from opsq.events.tally import Tally
+from opsq.events.task_log import HeldLogs, batch_of
 from opsq.events.vouch import LATEST_TIME, Vouched, sane
 from opsq.events.workers import Workers, restore_workers
 from opsq.wire.event import Event, Malformed
 
-#: Stands for every name beyond the bound on distinct names.
-OTHER: Final = "(other)"
 _LONGEST_ID: Final = 255
 _SAMPLES: Final = 50
 _MOST_KINDS: Final = 500
@@ -94,11 +99,10 @@ class Cluster:
         self._vouched = Vouched()
         self.samples: deque[str] = deque(maxlen=_SAMPLES)
         #: (state, type, queue, worker) -> tasks of history in it. Thread: any, by ``copy()``.
-        self.cells: dict[Cell, int] = {}
-        self.types: set[str] = set()
-        self.queues: set[str] = set()
-        self.hosts: set[str] = set()
+        self.cells: CellCounts
+        self.names: KnownNames
         self.skews = Skews()
+        self.tally = Tally()
         #: Latest sample of each queue. Thread: any.
         self.depths: dict[str, DepthSample] = {}
         self._new_depths: deque[DepthSample] = deque(maxlen=10_000)
@@ -107,16 +111,17 @@ class Cluster:
         self._new_keys: set[int] = set()
         self._children: list[tuple[str, str, float]] = []
         self._ledger_changed = False
+        self._logs = HeldLogs()
+        self.decisions = HeldDecisions()
         self._level_at = 0
         self._applied_at = 0.0
         self._restore()
 
     def _restore(self) -> None:
         known = self._store.restore()
-        self.cells = dict(known.cells)
-        self.types = {type for _, type, _, _ in known.cells if type is not None}
-        self.queues = {queue for _, _, queue, _ in known.cells if queue is not None}
-        self.hosts = {worker for _, _, _, worker in known.cells if worker is not None}
+        self.cells = CellCounts(known.cells)
+        most = self.limits
+        self.names = KnownNames(most.types, most.queues, most.workers, self.cells, self.errors)
         restore_workers(self.workers, known.workers)
         self.errors.restore(known.ledger)
         self.anomalies.restore(known.ledger)
@@ -159,8 +164,14 @@ class Cluster:
                 seen(emitter, host, seq, now)
             elif live:
                 unnumbered.add(host)
+            if kind == DECIDED:
+                self.decisions.add(sane(event, now))
+                grown.workers = True
+                continue
             if kind not in _TASK_KINDS and kind.startswith("worker-"):
                 self.workers.said(sane(event, now), now)
+                if live and (load := self.workers.load_due(host, now)) is not None:
+                    delta.load(now, host, *load)
                 grown.workers = True
                 continue
             at, id = event.timestamp, event.uuid
@@ -168,6 +179,9 @@ class Cluster:
                 hosts[host] = at
             if id and (kind in _TASK_KINDS or kind.startswith("task-")):
                 id = id[:_LONGEST_ID]
+                if kind == LOG:
+                    self._log(id, event, grown)
+                    continue
                 of_task = by_task.get(id)
                 if of_task is None:
                     by_task[id] = [event]
@@ -175,13 +189,11 @@ class Cluster:
                     of_task.append(event)
                 if kind in FAILING:
                     failures.append(event)
+            elif kind.startswith("schedule-"):
+                self.tally.ticks.heard(event)
         for host in unnumbered:
             self.sequences.seen_unnumbered(host, now)
-        for host, at in hosts.items():
-            self.skews.heard(host, at, now)
-            if host in self.workers.records:  # clients are not workers
-                self.workers.heard(host, at, now)
-                delta.lag(now, max(0.0, now - self.skews.corrected(host, at)))
+        self._note_hosts(hosts, delta, now)
         self._applied_at = now
         if self.flows.complete_since == inf:
             self.flows.complete_since = now
@@ -196,6 +208,26 @@ class Cluster:
     def _kind(self, kind: str) -> str:
         """What a kind that was not counted before is counted as."""
         return kind if len(self.ledger.kinds) < _MOST_KINDS and self._vouched.accepts(kind) else OTHER
+
+    def _note_hosts(self, hosts: dict[str, float], delta: Delta, now: float) -> None:
+        """Take note of who was heard, and of the time of the newest event of each."""
+        for host, at in hosts.items():
+            self.skews.heard(host, at, now)
+            if host in self.workers.records:  # clients are not workers
+                self.workers.heard(host, at, now)
+                delta.lag(now, max(0.0, now - self.skews.corrected(host, at)))
+
+    def _log(self, id: str, event: Event, grown: Grown) -> None:
+        """Hold what a task logged, as long as there is room."""
+        try:
+            held = self._logs.add(batch_of(id, event))
+        except (ValueError, OverflowError) as error:
+            self._malformed(Malformed(f"{LOG} cannot be kept: {error}", repr(id)))
+            return
+        if held:
+            grown.tasks.add(id)
+        else:
+            self.ledger.dropped += 1
 
     def _malformed(self, event: Malformed) -> None:
         self.ledger.malformed += 1
@@ -221,20 +253,21 @@ class Cluster:
                 self.ledger.duplicates += len(events)
                 continue
             grown.tasks.add(id)
-            summary = self._bounded(summarise(after))
+            summary = self.names.bounded(summarise(after))
+            self.tally.told(events, summary)
             if known is None:
                 fresh.append((id, summary, data))
                 continue
-            self._keep(id, known[0], self._bounded(summarise(before)), summary, data, delta, now)
+            self._keep(id, known[0], self.names.bounded(summarise(before)), summary, data, delta, now)
         for id, summary, data, key in self._with_keys(fresh, now):
             self._keep(id, key, None, summary, data, delta, now)
-
         self._check_parents()
 
     def _keep(
         self, id: str, key: int, before: Summary | None, after: Summary, data: bytes, delta: Delta, now: float
     ) -> None:
         delta.change(before, after)
+        self.tally.ended(id, before, after)
         cell = after[:4]
         old = None if before is None else before[:4]
         if old != cell:
@@ -282,12 +315,7 @@ class Cluster:
                 self.errors.heard(self.errors.admit(fault, OTHER), event)
 
     def _count(self, cell: Cell, sign: int) -> None:
-        cells = self.cells
-        total = cells.get(cell, 0) + sign
-        if total:
-            cells[cell] = total
-        else:
-            cells.pop(cell, None)
+        self.cells.add(cell, sign)
         self._cells[cell] = self._cells.get(cell, 0) + sign
 
     def _with_keys(
@@ -308,27 +336,7 @@ class Cluster:
 
     def summary_of(self, known: ev.Evidence) -> Summary:
         """What is counted of a task: names beyond the bounds count together."""
-        return self._bounded(summarise(known))
-
-    def _bounded(self, summary: Summary) -> Summary:
-        """Names beyond the bound count together, so that a flood of names cannot fill memory."""
-        type, queue, worker = summary.type, summary.queue, summary.worker
-        if type is not None and type not in self.types and not _admit(self.types, type, self.limits.types):
-            summary = summary._replace(type=OTHER)
-        if queue is not None and queue not in self.queues and not _admit(self.queues, queue, self.limits.queues):
-            summary = summary._replace(queue=OTHER)
-        if worker is not None and worker not in self.hosts and not _admit(self.hosts, worker, self.limits.workers):
-            summary = summary._replace(worker=OTHER)
-        for run in summary.runs:
-            if run.fault is not None or run.worker not in self.hosts:
-                return summary._replace(runs=tuple(map(self._bounded_run, summary.runs)))
-        return summary
-
-    def _bounded_run(self, run: Run) -> Run:
-        known = run.worker in self.hosts or _admit(self.hosts, run.worker, self.limits.workers)
-        worker = run.worker if known else OTHER
-        fault = None if run.fault is None else self.errors.admit(run.fault, OTHER)
-        return run._replace(worker=worker, fault=fault)
+        return self.names.bounded(summarise(known))
 
     def dropped(self, events: int) -> None:
         """Events without a number that had to be dropped before they reached us."""
@@ -353,7 +361,7 @@ class Cluster:
         if int(now) != self._level_at:
             self._level_at = int(now)
             waits = waiting(fresh_depths(self.depths.copy(), now))
-            delta.level(now, running(self.cells, self.workers, now), waits)
+            delta.level(now, running(self.cells.by_worker, self.workers, now), waits)
 
     # -- handing over ----------------------------------------------------------------------------------------------
 
@@ -365,6 +373,8 @@ class Cluster:
             slices=self.rollup.take(),
             workers=self.workers.take(),
             ledger={**self.errors.take(), **self.anomalies.take()},
+            logs=self._logs.take(),
+            decisions=self.decisions.take(),
         )
         if self._ledger_changed:
             self.ledger.lost_before = self.sequences.lost_before
@@ -385,14 +395,7 @@ class Cluster:
         """Retention removed rows from the store."""
         self.live.forget_before(removed.before)
         self.flows.forget_before(key_time(removed.before))
-        add_cells(self.cells, removed.cells)
-
-
-def _admit(names: set[str], name: str, limit: int) -> bool:
-    if len(names) >= limit:
-        return False
-    names.add(name)
-    return True
+        self.cells.add_all(removed.cells)
 
 
 def _id_bits(id: str) -> int:

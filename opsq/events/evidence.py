@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from opsq.events.fields import FIELDS, LOG, LOGS_KEPT, MAX_UNKNOWN_KINDS, Plan, canonical, clean_fields, shares
+from opsq.events.fields import FIELDS, MAX_UNKNOWN_KINDS, Plan, canonical, clean_fields, shares
 from opsq.events.lattice import ATTEMPTS_KEPT as ATTEMPTS_KEPT
 from opsq.events.lattice import Bundle as Bundle
 from opsq.events.lattice import Fields as Fields
@@ -235,9 +235,8 @@ def _other_kinds(others: Sequence[tuple[str, Mark]]) -> dict[str, tuple[Mark, ..
         by_kind.setdefault(kind, []).append(mark)
     # The alphabetically first kinds are kept: a choice that does not depend on who came first.
     return {
-        kind: mark_set(by_kind[kind], most)[-most:]
+        kind: mark_set(by_kind[kind], MARKS_PER_UNKNOWN_KIND)[-MARKS_PER_UNKNOWN_KIND:]
         for kind in sorted(by_kind)[:MAX_UNKNOWN_KINDS]
-        for most in (LOGS_KEPT if kind == LOG else MARKS_PER_UNKNOWN_KIND,)
     }
 
 

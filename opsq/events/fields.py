@@ -65,6 +65,7 @@ _TABLE: Final[dict[str, tuple[tuple[type, ...], int, int]]] = {
     "version": (_TEXT, ATTEMPT, 128),
     "payload": (_TEXT, TASK, 65536),
     "complete": (_FLAG, TASK, 0),
+    "group_id": (_TEXT, TASK, 256),
 }
 FIELDS: Final[dict[str, int]] = {name: code for code, name in enumerate(_TABLE)}
 FIELD_NAMES: Final = tuple(_TABLE)
@@ -79,10 +80,9 @@ _LARGEST_NUMBER: Final = 2**53
 MOST_PLANNED_ATTEMPTS: Final = 16
 MAX_UNKNOWN_KINDS: Final = 8
 MAX_UNKNOWN_BYTES: Final = 4096
-#: Lines that a task logged come in events of this kind; of the latest ``LOGS_KEPT`` so much each is kept.
+#: Lines that a task logged come in events of this kind; they are kept apart, see ``task_log.py``.
 LOG: Final = "task-log"
 MAX_LOG_BYTES: Final = 8192
-LOGS_KEPT: Final = 16
 BAD: Final = FIELDS["!bad"]
 
 

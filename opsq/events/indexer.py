@@ -1,8 +1,8 @@
 """Keeps the search index behind the writer: a thread that takes rows that came to rest and makes segments of them.
 
-It works in portions and pauses between them, for longer while much is written and altogether in a flood, because it
-shares the interpreter with the fold. Whatever it has not done yet is found by looking at the rows, so it may stop
-anywhere.
+It works in portions and pauses between them, for longer while much is written, because it shares the interpreter with
+the fold. In a flood it waits at first, and catches up afterwards; of a flood that does not end it takes a growing
+share of the time, up to a half. Whatever it has not done yet is found by looking at the rows, so it may stop anywhere.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ MERGED_AT_ONCE: Final = 16
 IDLE_S: Final = 1.0
 #: Writing more rows a second than this counts as busy, and then only a sixth of the time is taken.
 BUSY_ROWS_PER_S: Final = 2_000.0
-#: Beyond this the fold needs the interpreter to itself: the index waits, and catches up afterwards.
+#: Beyond this the fold needs the interpreter to itself, as long as it can be waited for.
 FLOOD_ROWS_PER_S: Final = 6_000.0
-_BUSY_PAUSE: Final = 5.0
-_IDLE_PAUSE: Final = 0.2
+#: (behind for less than so many seconds, share of the time that the index takes in a flood).
+FLOOD_SHARES: Final = ((90.0, 0.0), (180.0, 1 / 6), (360.0, 1 / 3), (float("inf"), 1 / 2))
+_BUSY_SHARE: Final = 1 / 6
+_IDLE_SHARE: Final = 5 / 6
 #: A portion that was full is followed by one so many times larger, up to a whole segment.
 _GROWTH: Final = 4
 _RETRY_S: Final = 5.0
@@ -118,6 +120,7 @@ class Indexer:
         self._portion = FEWEST
         self._looked_at = self._clock.monotonic()
         self._made_at = self._looked_at
+        self._caught_up_at = self._looked_at
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
@@ -146,7 +149,8 @@ class Indexer:
             pause = IDLE_S
             try:
                 self._side.tidy()
-                worked = not self.flooded() and self.step()
+                share = self.share()
+                worked = share > 0 and self.step()
             except StoreUnavailable as error:
                 log.warning("the search index stands still; searches look at more rows", extra={"error": str(error)})
                 pause = _RETRY_S
@@ -156,8 +160,7 @@ class Indexer:
                 pause = _RETRY_S
                 continue
             if worked:
-                spent = self._clock.monotonic() - began
-                pause = spent * (_BUSY_PAUSE if self._per_s > BUSY_ROWS_PER_S else _IDLE_PAUSE)
+                pause = (self._clock.monotonic() - began) * (1 / share - 1)
         self._side.close()  # here too, for when ``stop`` could not wait so long
 
     def flooded(self) -> bool:
@@ -168,6 +171,19 @@ class Indexer:
             self._per_s = max(self._written / (now - self._looked_at), self._per_s / 2)
             self._written, self._looked_at = 0, now
         return self._per_s > FLOOD_ROWS_PER_S
+
+    def share(self) -> float:
+        """Which share of the time may be taken now; 0 for none. Thread: the indexer's."""
+        flooded, lag_s = self.flooded(), self.lag_s
+        if self._per_s <= BUSY_ROWS_PER_S:
+            return _IDLE_SHARE
+        due = next(share for until_s, share in FLOOD_SHARES if lag_s < until_s)
+        return due if flooded else max(_BUSY_SHARE, due)
+
+    @property
+    def lag_s(self) -> float:
+        """For how long tasks have come to rest that the index does not know. Thread: any."""
+        return max(0.0, self._clock.monotonic() - self._caught_up_at)
 
     def step(self, *, everything: bool = False) -> bool:
         """Make one segment or merge some; false when there is nothing to do. everything: do not wait for rest.
@@ -183,8 +199,10 @@ class Indexer:
         portion = inverted.SEGMENT_DOCS if everything else self._portion
         ripe = self._side.ripe(stamp_of(quiet), ENDED, stamp_of(long_quiet), portion)
         waited = self._clock.monotonic() - self._made_at >= LONGEST_WAIT_S
+        if len(ripe) < portion:
+            self._caught_up_at = self._clock.monotonic()
         # A backlog is taken in whole segments, which are made once; what comes now and then in small ones.
-        calm = self._per_s <= BUSY_ROWS_PER_S
+        calm = self._per_s <= BUSY_ROWS_PER_S or self._per_s > FLOOD_ROWS_PER_S
         full = calm and len(ripe) == portion
         self._portion = min(portion * _GROWTH, inverted.SEGMENT_DOCS) if full else FEWEST
         if not ripe or not (everything or waited or len(ripe) >= FEWEST):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from opsq.events.cells import Placed
 from opsq.events.records import DepthSample
-from opsq.events.store import Cell
 from opsq.events.workers import LATE, ONLINE, Workers, liveness
 from opsq.wire import states
 
@@ -25,10 +25,10 @@ def waiting(samples: Iterable[DepthSample]) -> int | None:
     return sum(counts) if counts else None
 
 
-def running(cells: Mapping[Cell, int], workers: Workers, now: float) -> int:
+def running(by_worker: Mapping[Placed, int], workers: Workers, now: float) -> int:
     """Tasks that run: started and not ended, on workers that live. A dead worker's last tasks do not run."""
-    alive = {record.name for record in workers.copy() if liveness(record, now) in (ONLINE, LATE)}
-    return sum(count for (state, _, _, worker), count in cells.items() if state == states.STARTED and worker in alive)
+    alive = (record.name for record in workers.copy() if liveness(record, now) in (ONLINE, LATE))
+    return sum(by_worker.get((name, states.STARTED), 0) for name in alive)
 
 
 def slots(workers: Workers, now: float) -> int | None:

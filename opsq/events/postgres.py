@@ -14,19 +14,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+import msgspec
 import psycopg
 
 from opsq.clock import Clock, SystemClock
 from opsq.errors import StoreUnavailable
+from opsq.events import postgres_logs
 from opsq.events.anomalies import LEDGER as ANOMALIES
+from opsq.events.decisions import DecisionRow
 from opsq.events.error_groups import LEDGER as GROUPS
 from opsq.events.indexer import Indexer, stamp_of
 from opsq.events.postgres_index import PostgresIndex
 from opsq.events.postgres_merge import Merged, merge_rows, merged_ledger, merged_slices
-from opsq.events.postgres_parts import add_to_cells, note_removed, put_slices, read_cells, read_ledger, read_slices
-from opsq.events.postgres_read import COLUMNS, Db, Reader, connect
+from opsq.events.postgres_parts import add_to_cells, note_removed, put_slices, read_ledger, read_slices
+from opsq.events.postgres_read import COLUMNS, Db, Reader, connect, read_cells, restored
 from opsq.events.postgres_schema import VERSION, WRITE_LOCK, migrate, plain, version_of
-from opsq.events.records import time_key
+from opsq.events.records import key_time, time_key
 from opsq.events.removed import figures_without_room
 from opsq.events.rollup import STORED_TIERS, SliceKey
 from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Restored, Retention, TaskRow
@@ -72,6 +75,9 @@ class PostgresStore:
         self.find = self._reader.find
         self.count = self._reader.count
         self.relatives = self._reader.relatives
+        self.log = self._reader.log
+        self.decisions = self._reader.decisions
+        self.latest_decisions = self._reader.latest_decisions
         self.slices = self._reader.slices
         self.audit = self._reader.audit
         self.waiting_for_index = self._reader.waiting_for_index
@@ -97,9 +103,7 @@ class PostgresStore:
         with self._used() as db, db.transaction():
             db.execute("SELECT pg_advisory_xact_lock(%s)", (WRITE_LOCK,))
             self._epoch, self.shared = self._current_epoch(db), False
-            workers = {name: bytes(record) for name, record in db.execute("SELECT name, record FROM workers")}
-            ledger = {name: bytes(value) for name, value in db.execute("SELECT name, value FROM ledger")}
-            return Restored(read_cells(db), workers, ledger)
+            return restored(db)
 
     def _current_epoch(self, db: Db) -> int:
         row = db.execute("SELECT epoch FROM state").fetchone()
@@ -148,6 +152,8 @@ class PostgresStore:
                     add_to_cells(db, changes.cells)
                     put_slices(db, changes.slices)
                 self._whole(db, changes, ledger)
+                postgres_logs.write(db, changes.logs)
+                self._decide(db, changes.decisions)
                 db.execute("UPDATE state SET epoch = %s", (epoch + 1,))
             self._epoch, self.shared = epoch + 1, shared
         self.indexer.wrote(len(changes.rows))
@@ -210,6 +216,12 @@ class PostgresStore:
                     list(ledger.items()),
                 )
 
+    def _decide(self, db: Db, decisions: Sequence[DecisionRow]) -> None:
+        rows = [(plain(one.group), one.at, plain(one.source), one.changed, one.record) for one in decisions]
+        if rows:
+            with db.cursor() as cursor:
+                cursor.executemany("INSERT INTO decisions VALUES (%s,%s,%s,%s,%s) ON CONFLICT DO NOTHING", rows)
+
     def _name_all(self, db: Db, rows: Iterable[TaskRow]) -> None:
         known = self._names.numbers
         fresh = {plain(name) for row in rows for name in row.cell if name is not None and plain(name) not in known}
@@ -234,7 +246,11 @@ class PostgresStore:
             if now - self._removed_slices_at > 60.0:
                 self._removed_slices_at = now
                 self._sweep(db, retention, now)
-            return self._retain(db, oldest, full, now)
+            removed = self._retain(db, oldest, full, now)
+            # Where tasks leave for lack of room, their lines leave with them.
+            since = max(retention.logs_since(now), key_time(removed.before) if full else 0.0)
+            logs = postgres_logs.retain(db, since, retention.logs_bytes)
+            return msgspec.structs.replace(removed, more=removed.more or logs.more)
 
     def _sweep(self, db: Db, retention: Retention, now: float) -> None:
         for tier in STORED_TIERS:
@@ -243,6 +259,8 @@ class PostgresStore:
         db.execute("DELETE FROM cells WHERE n = 0")
         if retention.audit_s is not None:
             db.execute("DELETE FROM audit WHERE at < %s", (now - retention.audit_s,))
+        if retention.decisions_s is not None:
+            db.execute("DELETE FROM decisions WHERE at < %s", (now - retention.decisions_s,))
 
     def _retain(self, db: Db, oldest: int, full: bool, now: float) -> Removed:
         row = db.execute(
@@ -310,6 +328,10 @@ class PostgresStore:
         finally:
             if not db.closed:
                 db.execute("SELECT pg_advisory_unlock(%s)", (WRITE_LOCK,))
+
+    def index_lag_s(self) -> float:
+        """For how many seconds there have been tasks at rest that the index does not know. Thread: any."""
+        return self.indexer.lag_s
 
     def index(self) -> bool:
         """Bring the search index a step further without waiting for rest."""

@@ -130,7 +130,10 @@ def merged_slices(
 
 
 def _levels(data: Slice, own: Slice) -> None:
-    only = Slice(ready_max=own.ready_max, oldest_max_s=own.oldest_max_s, running_max=own.running_max)
+    only = Slice(
+        ready_max=own.ready_max, oldest_max_s=own.oldest_max_s, running_max=own.running_max, cpu_max=own.cpu_max,
+        rss_max=own.rss_max,
+    )  # fmt: skip
     data.add(only)
     lag = own.sketches.get(LAG)
     # Lag belongs to one monitor; of two the one that heard more is shown.

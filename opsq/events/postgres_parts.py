@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from opsq.events.postgres_read import Db
 from opsq.events.postgres_schema import plain
 from opsq.events.removed import LEDGER, more_gone
 from opsq.events.rollup import SliceKey
-from opsq.events.rows import Cell
-
-BETWEEN: Final = "\x1f"
-
-
-def read_cells(db: Db) -> dict[Cell, int]:
-    """Counts by cell."""
-    found: dict[Cell, int] = {}
-    for text, n in db.execute("SELECT cell, n FROM cells WHERE n <> 0"):
-        state, type, queue, worker = text.split(BETWEEN)
-        found[state, type or None, queue or None, worker or None] = n
-    return found
+from opsq.events.rows import BETWEEN, Cell
 
 
 def add_to_cells(db: Db, cells: Mapping[Cell, int]) -> None:

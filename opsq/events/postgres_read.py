@@ -12,11 +12,13 @@ import psycopg
 
 from opsq.errors import StoreUnavailable
 from opsq.events import inverted
+from opsq.events.decisions import DecisionRow, answers, latest_question, question
 from opsq.events.postgres_cache import KEYS, Directory, SegmentCache, block_of
 from opsq.events.postgres_schema import plain, refuse_newer, version_of
 from opsq.events.rows import Cell, Restored, TaskRow, cell_of
 from opsq.events.search_plan import SegmentInfo
 from opsq.events.searching import Columns, Searching
+from opsq.events.task_log import LogBatch
 from opsq.masking import mask_url
 
 COLUMNS: Final = "key, id, state, type, queue, worker, root, evidence"
@@ -270,6 +272,25 @@ class Reader(Searching):
         """The newest rows of a workflow but its root, newest first."""
         return self._rows("WHERE root = %s ORDER BY key DESC LIMIT %s", (plain(root), limit))
 
+    def log(self, id: str) -> list[LogBatch]:
+        """What a task logged, oldest first."""
+        sql = "SELECT id, at, digest, record FROM logs WHERE id = %s ORDER BY at, digest"
+        with self._borrowed() as db:
+            return [LogBatch(*found) for found in db.execute(sql, (plain(id),), binary=True)]
+
+    def decisions(
+        self, since: float, until: float, *, group: str | None = None, changed: bool = False, limit: int = 1_000
+    ) -> list[DecisionRow]:
+        """The newest decisions of a time range, newest first."""
+        values = (since, until, *(() if group is None else (plain(group),)), limit)
+        with self._borrowed() as db:
+            return answers(db.execute(question(group, changed, "%s"), values, binary=True))
+
+    def latest_decisions(self, since: float) -> list[DecisionRow]:
+        """The newest decision of each group."""
+        with self._borrowed() as db:
+            return answers(db.execute(latest_question("%s"), (since,), binary=True))
+
     def slices(
         self, width_s: int, since: int, until: int, *, series: str | None = None, prefix: str = ""
     ) -> list[tuple[int, str, bytes]]:
@@ -307,7 +328,8 @@ class Reader(Searching):
             "(SELECT evidence FROM tasks ORDER BY key DESC LIMIT 1000) newest), 0) + 320) "
             # Figures: as many as the planner believes there are, each as large as some of them.
             "+ (SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'opsq.slices'::regclass) * (coalesce((SELECT "
-            "avg(octet_length(data)) FROM (SELECT data FROM slices LIMIT 200) sampled), 0) + 150)"
+            "avg(octet_length(data)) FROM (SELECT data FROM slices LIMIT 200) sampled), 0) + 150) "
+            "+ (SELECT bytes FROM log_size)"
         )
         with self._borrowed() as db:
             return int((db.execute(sql).fetchone() or (0,))[0])

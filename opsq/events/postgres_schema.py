@@ -66,6 +66,32 @@ MIGRATIONS: Final = (
     CREATE TABLE state (one boolean PRIMARY KEY DEFAULT true CHECK (one), epoch bigint NOT NULL);
     INSERT INTO state (epoch) VALUES (0);
     """,
+    # What tasks logged stood in their rows, which grew with every line and kept them as long as the tasks.
+    """
+    CREATE TABLE logs (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        id text COLLATE "C" NOT NULL,
+        at double precision NOT NULL,
+        digest bigint NOT NULL,
+        record bytea NOT NULL,
+        UNIQUE (id, at, digest)
+    );
+    CREATE TABLE log_size (bytes bigint NOT NULL);
+    INSERT INTO log_size VALUES (0);
+    DELETE FROM slices WHERE width = 0 AND series >= 'c:' AND series < 'c;';
+    """,
+    # Decisions about slots.
+    """
+    CREATE TABLE decisions (
+        grp text COLLATE "C" NOT NULL,
+        at double precision NOT NULL,
+        source text COLLATE "C" NOT NULL,
+        changed boolean NOT NULL,
+        record bytea NOT NULL,
+        PRIMARY KEY (grp, at, source)
+    );
+    CREATE INDEX decisions_at ON decisions (at);
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -13,12 +13,15 @@ from msgspec import structs
 
 from opsq.clock import Clock, SystemClock
 from opsq.events import series as rolled
+from opsq.events import task_log
 from opsq.events.attach import AttachStatus
+from opsq.events.cells import CellCounts
 from opsq.events.cluster import Cluster
 from opsq.events.document import Looked, matches
 from opsq.events.evidence import decode
 from opsq.events.facets import FacetCounts
 from opsq.events.feed import Feed
+from opsq.events.figures import Figures
 from opsq.events.levels import fresh_depths
 from opsq.events.life import OUTCOMES
 from opsq.events.queues import drain_s, rates
@@ -37,7 +40,6 @@ from opsq.events.records import (
     TaskTypeItem,
     WorkerItem,
 )
-from opsq.events.rollup import ALL_TIME, COMBINATION, decode_slice, parts
 from opsq.events.rows import Cell, Count, Found, TaskRow
 from opsq.events.search import EVERYTHING, Search
 from opsq.events.store import Store
@@ -69,9 +71,13 @@ class Query:
         stream: Callable[[], StreamStatus] | None = None,
         writer: Callable[[], StoreStatus] | None = None,
         attach: Callable[[], AttachStatus] | None = None,
+        folding: Callable[[], bool] = lambda: True,
         clock: Clock | None = None,
     ) -> None:
         self._attach = attach
+        self.folding = folding
+        self._shared: tuple[Mapping[Cell, int], CellCounts] = ({}, CellCounts())
+        self.figures = Figures(store, cluster)
         self._store = store
         self._cluster = cluster
         self._feed = feed
@@ -92,6 +98,7 @@ class Query:
             stale_reason=stream.reason if stream else "",
             store_failing_since_at=keeping.failing_since_at,
             store_error=keeping.error,
+            index_lag_s=self._store.index_lag_s(),
             version=self._feed.version if self._feed is not None else 0,
         )
 
@@ -106,9 +113,7 @@ class Query:
     def overview(self) -> Overview:
         """The strip with the counts of states and workers."""
         now = self._clock.now()
-        by_state: dict[str, int] = {}
-        for (state, _, _, _), count in self._cells().items():
-            by_state[state] = by_state.get(state, 0) + count
+        by_state = self._cells().by_state.copy()
         alive = [liveness(record, now) for record in self._cluster.workers.copy()]
         return Overview(
             strip=strip(self._cluster, now),
@@ -123,9 +128,7 @@ class Query:
     def workers(self) -> tuple[WorkerItem, ...]:
         """Every worker known, those in trouble first, then by name."""
         now = self._clock.now()
-        counts: dict[tuple[str | None, str], int] = {}
-        for (state, _, _, worker), count in self._cells().items():
-            counts[worker, state] = counts.get((worker, state), 0) + count
+        counts = self._cells().by_worker
         found = [
             worker_item(
                 record,
@@ -154,7 +157,7 @@ class Query:
             if liveness(record, now) in (ONLINE, LATE) and isinstance(told, list):
                 for queue in told:
                     consumed.setdefault(str(queue), []).append(record.name)
-        names = {*samples, *consumed, *self._cluster.queues.copy()}
+        names = {*samples, *consumed, *self._cluster.names.queues.copy()}
         found = [self._queue(name, samples.get(name), tuple(sorted(consumed.get(name, ()))), now) for name in names]
         return tuple(sorted(found, key=lambda queue: (-(queue.ready or 0), queue.name)))
 
@@ -173,10 +176,15 @@ class Query:
             workers=workers,
         )
 
-    def _cells(self) -> Mapping[Cell, int]:
+    def _cells(self) -> CellCounts:
         """Tasks by cell: the store's own count when other monitors write there too."""
         shared = self._store.counts()
-        return self._cluster.cells.copy() if shared is None else shared
+        if shared is None:
+            return self._cluster.cells
+        # The store gives the same object again until it has looked again.
+        if self._shared[0] is not shared:
+            self._shared = shared, CellCounts(shared)
+        return self._shared[1]
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -188,7 +196,7 @@ class Query:
             self._store.find(search.root, now, before=before, limit=limit), search, before, limit
         )
         if search.by_names_alone:
-            total = Count(FacetCounts(self._cells()).total(search), exact=True)
+            total = Count(FacetCounts(self._cells().copy()).total(search), exact=True)
         elif before is None and found.older is None and found.complete:
             total = Count(len(found.rows), exact=True)
         else:
@@ -223,7 +231,7 @@ class Query:
 
     def facets(self, search: Search = EVERYTHING, *, most: int = 50) -> Facets:
         """How many tasks each state, type, queue and worker has under the rest of the filter."""
-        return FacetCounts(self._cells()).facets(search, most)
+        return FacetCounts(self._cells().copy()).facets(search, most)
 
     def task(self, id: str) -> TaskDetail | None:
         """One task with every try and its relatives, ``None`` when nothing is known of it."""
@@ -239,6 +247,7 @@ class Query:
             known,
             parent=self._item(parent) if parent else None,
             children=self._children(shown),
+            logged=map(task_log.shown, self._store.log(id)),
             corrected=self._cluster.skews.corrected,
         )
 
@@ -252,33 +261,30 @@ class Query:
 
     # -- history -------------------------------------------------------------------------------------------------------
 
-    def task_types(self, window_s: float = 3600.0) -> tuple[TaskTypeItem, ...]:
-        """Task types over the window, most slot time first."""
-        return rolled.task_types(self._store, window_s, self._clock.now())
+    def task_types(self, window_s: float = 3600.0, *, until: float | None = None) -> tuple[TaskTypeItem, ...]:
+        """Task types over the window, which ends at ``until`` or now, most slot time first."""
+        return rolled.task_types(self._store, window_s, self._clock.now(), until)
 
     def series(
         self, window_s: float = 3600.0, *, type: str | None = None, queue: str | None = None, worker: str | None = None,
-        width_s: int | None = None,
+        width_s: int | None = None, until: float | None = None,
     ) -> tuple[Point, ...]:  # fmt: skip
-        """The last ``window_s`` of everything, or of one task type, queue or worker, oldest first."""
+        """``window_s`` of everything, or of one task type, queue or worker, oldest first.
+
+        until: end of the window in epoch seconds, ``None`` for now.
+        """
         now = self._clock.now()
+        end = now if until is None else min(until, now)
         name = f"t:{type}" if type else f"q:{queue}" if queue else f"w:{worker}" if worker else ""
-        width = width_s or rolled.tier_for(window_s, 120)
-        return rolled.points(self._store, name, now - window_s + width, now, width, now)
+        width = width_s or rolled.tier_for(window_s, 120, now - end)
+        return rolled.points(self._store, name, end - window_s + width, end, width, now)
 
     def counters(self) -> Counters:
         """Totals for metrics."""
         cluster = self._cluster
-        outcomes: dict[tuple[str, str | None, str | None, str | None], int] = {}
-        run_s: dict[tuple[str | None, str | None, str | None], float] = {}
-        for _, series, data in self._store.slices(ALL_TIME, 0, 1, prefix=COMBINATION):
-            total, labels = decode_slice(data), parts(series)
-            run_s[labels] = total.run_s
-            for name, count in zip(OUTCOMES, total.counts, strict=False):
-                if count > 0:
-                    outcomes[(name, *labels)] = count
         now_strip = strip(cluster, self._clock.now())
         stream = self._stream() if self._stream else None
+        keeping = self._writer() if self._writer else StoreStatus()
         return Counters(
             events=cluster.ledger.kinds.copy(),
             malformed=cluster.ledger.malformed,
@@ -287,14 +293,17 @@ class Query:
             lost=now_strip.lost_events,
             lost_unknown_emitters=now_strip.lost_unknown_emitters,
             anomalies=cluster.anomalies.counts,
-            tasks=cluster.cells.copy(),
-            outcomes=outcomes,
-            run_s=run_s,
+            rows=self._cells().by_state.copy(),
+            ended=dict(zip(OUTCOMES, self.figures.everything().counts, strict=False)),
             live_tasks=len(cluster.live),
             live_bytes=cluster.live.bytes,
             history_bytes=self._store.size_bytes(),
+            index_behind=self._store.waiting_for_index(),
+            unwritten=keeping.unwritten,
+            given_up=keeping.given_up,
+            waiting=stream.waiting if stream else 0,
             stream_reconnects=stream.reconnects if stream else 0,
             feed_overflows=self._feed.overflows if self._feed is not None else 0,
-            depths=cluster.depths.copy(),
+            open_pages=len(self._feed) if self._feed is not None else 0,
             samples=tuple(cluster.samples.copy()),
         )

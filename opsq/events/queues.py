@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
 from typing import Final
 
 from opsq.broker.connection import BrokerConnection, open_connection
 from opsq.broker.depth import depth
 from opsq.clock import Clock, SystemClock
-from opsq.errors import BrokerUnavailable
+from opsq.events.chore import Chore
 from opsq.events.cluster import Cluster
 from opsq.events.life import OUTCOMES
 from opsq.events.records import DepthSample
 from opsq.events.rollup import ARRIVED, Slice
 from opsq.settings import Settings
-
-log = logging.getLogger(__name__)
 
 DEPTH_EVERY_S: Final = 1.0
 DEPTH_RETRY_S: Final = 5.0
@@ -54,50 +50,43 @@ class DepthSampler:
         self._cluster = cluster
         self._observe = observe
         self._clock = clock or SystemClock()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._chore = Chore(
+            "opsq-depth",
+            self._watch,
+            every_s=DEPTH_RETRY_S,
+            failing="queue depths are unknown until the broker answers",
+        )
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
-        if self._thread is None and not self._stopping.is_set():
-            self._thread = threading.Thread(target=self._main, name="opsq-depth", daemon=True)
-            self._thread.start()
+        self._chore.start()
 
     def stop(self, timeout_s: float) -> bool:
         """Stop the thread; false when it still runs after ``timeout_s``."""
-        self._stopping.set()
-        if self._thread is None:
-            return True
-        self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
-
-    def _main(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._watch()
-            except BrokerUnavailable as error:
-                log.info("queue depths are unknown until the broker answers", extra={"reason": str(error)})
-            except Exception:  # boundary: without depths the monitor still shows everything events tell
-                log.exception("queue depths could not be read")
-            self._stopping.wait(DEPTH_RETRY_S)
+        return self._chore.stop(timeout_s)
 
     def _watch(self) -> None:
         connection = open_connection(self._settings, purpose="read")
         try:
             connection.connect()
-            while not self._stopping.is_set():
+            while not self._chore.stopping:
                 self._sample(connection)
-                self._stopping.wait(DEPTH_EVERY_S)
+                self._chore.pause(DEPTH_EVERY_S)
         finally:
             connection.close()
 
     def _sample(self, connection: BrokerConnection) -> None:
-        found = depth(connection, sorted(self._names()))
+        aside = self._settings.quarantine_queue
+        found = depth(connection, sorted(self._names() | {aside}))
         at = self._clock.now()
         for name, one in found.items():
-            self._observe(DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers))
+            sample = DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers)
+            if name == aside:
+                self._cluster.tally.quarantine = sample
+            else:
+                self._observe(sample)
 
     def _names(self) -> set[str]:
         told = (record.said.get("queues") for record in self._cluster.workers.copy())
         names = {str(name) for queues in told if isinstance(queues, list) for name in queues}
-        return names | self._cluster.queues.copy() | {self._settings.task_default_queue}
+        return names | self._cluster.names.queues.copy() | {self._settings.task_default_queue}

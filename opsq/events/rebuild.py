@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
+from msgspec import structs
+
 from opsq.events import evidence as ev
 from opsq.events.anomalies import UNKNOWN_PARENT, Anomalies
 from opsq.events.cluster import OTHER, Cluster, Limits
@@ -239,7 +241,7 @@ def _put_right(mine: Slice, wanted: Slice) -> Slice:
     sketches = _sketches(wanted)
     if LAG in mine.sketches:
         sketches[LAG] = mine.sketches[LAG]
-    return Slice(wanted.counts, wanted.run_s, sketches, mine.ready_max, mine.oldest_max_s, mine.running_max)
+    return structs.replace(mine, counts=wanted.counts, run_s=wanted.run_s, sketches=sketches)
 
 
 def _shown(data: Slice) -> dict[str, Any]:

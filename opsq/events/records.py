@@ -233,7 +233,8 @@ class TaskTypeItem(Struct, frozen=True, kw_only=True):
 class Point(Struct, frozen=True, kw_only=True):
     """One bucket of a chart, ``width_s`` long. Counts are of that bucket, not per second.
 
-    latency: percentiles by segment name. open: the bucket is not over yet.
+    latency: percentiles by segment name. open: the bucket is not over yet. cpu_max (cores), rss_max (bytes): of one
+    worker, as it said itself.
     """
 
     at: float
@@ -248,6 +249,8 @@ class Point(Struct, frozen=True, kw_only=True):
     ready_max: int | None = None
     oldest_max_s: float | None = None
     running_max: int | None = None
+    cpu_max: float | None = None
+    rss_max: int | None = None
     latency: Mapping[str, Percentiles] = {}
     open: bool = False
 
@@ -287,6 +290,7 @@ class Freshness(Struct, frozen=True, kw_only=True):
     """Can the page be believed?
 
     stale_since_at: no events are received since then. store_failing_since_at: nothing is kept since then.
+    index_lag_s: for so long there have been tasks that searches have to look at one by one.
     """
 
     as_of: float
@@ -295,6 +299,7 @@ class Freshness(Struct, frozen=True, kw_only=True):
     stale_reason: str = ""
     store_failing_since_at: float | None = None
     store_error: str = ""
+    index_lag_s: float = 0.0
     version: int = 0
 
 
@@ -311,9 +316,10 @@ class Overview(Struct, frozen=True, kw_only=True):
 
 
 class Counters(Struct, frozen=True, kw_only=True):
-    """For metrics: totals of this monitor. tasks: (state, type, queue, worker) -> tasks in history now.
+    """Totals of this monitor. ended: attempts by how they ended, since history began, corrected when evidence changes.
 
-    outcomes: (outcome, type, queue, worker) -> attempts ended since history began, corrected when evidence changes.
+    rows: tasks in history now, by state. unwritten: rows that wait in memory for a store that fails; given_up: rows
+    lost to that. index_behind: rows no search index knows yet. waiting: events received and not folded.
     """
 
     events: Mapping[str, int]
@@ -323,15 +329,18 @@ class Counters(Struct, frozen=True, kw_only=True):
     lost: int | None
     lost_unknown_emitters: int
     anomalies: Mapping[str, int]
-    tasks: Mapping[tuple[str, str | None, str | None, str | None], int]
-    outcomes: Mapping[tuple[str, str | None, str | None, str | None], int]
-    run_s: Mapping[tuple[str | None, str | None, str | None], float]
+    rows: Mapping[str, int]
+    ended: Mapping[str, int]
     live_tasks: int
     live_bytes: int
     history_bytes: int
+    index_behind: int
+    unwritten: int
+    given_up: int
+    waiting: int
     stream_reconnects: int
     feed_overflows: int
-    depths: Mapping[str, DepthSample]
+    open_pages: int
     samples: tuple[str, ...] = ()
 
 

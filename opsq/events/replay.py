@@ -8,8 +8,6 @@ only counted.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -17,12 +15,10 @@ import msgspec
 
 from opsq.clock import Clock, SystemClock
 from opsq.control.mailer import Call
-from opsq.errors import BrokerUnavailable
+from opsq.events.chore import Chore
 from opsq.events.sequence import Sequences
 from opsq.wire.control import Reply
 from opsq.wire.event import Event, Malformed, parse_events
-
-log = logging.getLogger(__name__)
 
 COMMAND: Final = "replay"
 EVERY_S: Final = 0.5
@@ -74,40 +70,24 @@ class Replayer:
         self._may_ask = may_ask
         self._take = take
         self._clock = clock or SystemClock()
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._chore = Chore("opsq-replay", self.step, every_s=EVERY_S, failing="missed events cannot be asked for now")
         self._seen: dict[Gap, float] = {}
         self._tries: dict[Gap, int] = {}
         self.status = ReplayStatus()
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
-        if self._thread is None and not self._stopping.is_set():
-            self._thread = threading.Thread(target=self._main, name="opsq-replay", daemon=True)
-            self._thread.start()
+        self._chore.start()
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Stop; false when it still waits for an answer. May be called twice, or unstarted."""
-        self._stopping.set()
-        if self._thread is None:
-            return True
-        self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
-
-    def _main(self) -> None:
-        while not self._stopping.wait(EVERY_S):
-            try:
-                self.step()
-            except BrokerUnavailable as error:
-                log.info("missed events cannot be asked for now", extra={"reason": str(error)})
-            except Exception:  # boundary: without repairs the monitor goes on, and counts what is lost
-                log.exception("missed events could not be asked for")
+        return self._chore.stop(timeout_s)
 
     def step(self) -> None:
         """Ask once for every gap that is due. Thread: its own, or a test that has not started it."""
         now = self._clock.monotonic()
         for host, gap in self._due(now):
-            if self._stopping.is_set():
+            if self._chore.stopping:
                 return
             self._tries[gap] = self._tries.get(gap, 0) + 1
             self._ask(host, gap)

@@ -1,8 +1,8 @@
 """Counts and latency sketches by time: buckets in tiers of 1 s, 10 s, 1 min, 1 h and 1 d.
 
 A **slice** is one series in one bucket of one tier. Series: ``""`` everything, ``t:`` a task type, ``q:`` a queue,
-``w:`` a worker, ``c:`` a combination of the three (all time only). Everything in a slice is a sum, so slices merge,
-and a change of evidence is a difference that is added. The one-second tier has no latency sketches and is not stored.
+``w:`` a worker, ``e:`` an error group. Everything in a slice is a sum, so slices merge, and a change of evidence is a
+difference that is added. The one-second tier has no latency sketches and is not stored.
 
 Thread: the writer's, except ``recent``, which any thread may call.
 """
@@ -57,6 +57,7 @@ class Slice(msgspec.Struct, array_like=True):
     """One series in one bucket. counts by ``COUNTS``; run_s: seconds of slots used; sketches by segment index.
 
     ready_max and oldest_max_s: the most that waited, of queues that were sampled; running_max: the most that ran.
+    cpu_max (cores) and rss_max (bytes): the most that a worker said it used.
     """
 
     counts: list[int] = msgspec.field(default_factory=lambda: [0] * len(COUNTS))
@@ -65,6 +66,8 @@ class Slice(msgspec.Struct, array_like=True):
     ready_max: int | None = None
     oldest_max_s: float | None = None
     running_max: int | None = None
+    cpu_max: float | None = None
+    rss_max: int | None = None
 
     def add(self, other: Slice, *, sketches: bool = True) -> None:
         """Add the sums of another slice."""
@@ -82,6 +85,10 @@ class Slice(msgspec.Struct, array_like=True):
             self.oldest_max_s = max(other.oldest_max_s, self.oldest_max_s or 0.0)
         if other.running_max is not None:
             self.running_max = max(other.running_max, self.running_max or 0)
+        if other.cpu_max is not None:
+            self.cpu_max = max(other.cpu_max, self.cpu_max or 0.0)
+        if other.rss_max is not None:
+            self.rss_max = max(other.rss_max, self.rss_max or 0)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -98,28 +105,11 @@ def decode_slice(data: bytes) -> Slice:
     return _DECODER.decode(data)
 
 
-COMBINATION: Final = "c:"
-_BETWEEN: Final = "\x1f"
-
-
-def combination(type: str | None, queue: str | None, worker: str) -> str:
-    """The series of a task type, queue and worker together."""
-    return f"{COMBINATION}{type or ''}{_BETWEEN}{queue or ''}{_BETWEEN}{worker}"
-
-
-def parts(series: str) -> tuple[str | None, str | None, str | None]:
-    """The task type, queue and worker of a combination."""
-    type, queue, worker = [*series.removeprefix(COMBINATION).split(_BETWEEN), "", ""][:3]
-    return type or None, queue or None, worker or None
-
-
 _NOTHING: Final = Summary("", None, None, None, None, 0.0, (), (), ())
-
-
+_BETWEEN: Final = "\x1f"
 FAULT: Final = "e:"
+#: Of the parts of an error group only all time is kept.
 _FAULT_PART: Final = "x:"
-#: Series of which only all time is kept.
-_ALL_TIME_ONLY: Final = (COMBINATION, _FAULT_PART)
 
 
 def fault_part(fault: str, type: str | None, version: str | None, worker: str) -> str:
@@ -242,6 +232,10 @@ class Delta:
         data.running_max = running
         data.ready_max = waiting
 
+    def load(self, at: float, worker: str, cpu: float | None, rss_bytes: int | None) -> None:
+        """Note what a worker said it uses: cores and bytes."""
+        self._slice(at, "w:" + worker).add(Slice(cpu_max=cpu, rss_max=rss_bytes))
+
     def _slice(self, at: float, series: str) -> Slice:
         key = (int(at), series)
         data = self._slices.get(key)
@@ -267,10 +261,6 @@ class Delta:
         for (second, type, queue, worker), held in rows.items():
             for name in (*_series(type, queue), "w:" + worker):
                 by_series.setdefault((second, name), []).append(held)
-            data = self._slice(second, combination(type, queue, worker))
-            for row in held:
-                data.counts[int(row[0])] += sign
-                data.run_s += row[1] * sign
         for (second, name), parts in by_series.items():
             data = self._slice(second, name)
             # Column by column, because counting a whole column is one call and counting its values is one each.
@@ -323,7 +313,7 @@ class Rollup:
                 self.out_of_range += 1
                 continue
             wanted.append(((ALL_TIME, 0, series), data))
-            if series.startswith(_ALL_TIME_ONLY):
+            if series.startswith(_FAULT_PART):
                 continue
             if at >= now - TIERS[0].keep_s:
                 self._seconds.setdefault(at, {}).setdefault(series, Slice()).add(data, sketches=False)

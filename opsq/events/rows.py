@@ -7,14 +7,24 @@ from typing import Final
 
 import msgspec
 
+from opsq.events.decisions import DecisionRow
 from opsq.events.grammar import NONE, Every, Id, Named, Node, Not
 from opsq.events.rollup import SliceKey
+from opsq.events.task_log import LogBatch
 
 #: Counts above this are "at least"; counting stops there.
 MOST_COUNTED: Final = 10_000
 #: (state, type, queue, worker): how many tasks of history are in it is counted as they change.
 Cell = tuple[str, str | None, str | None, str | None]
 DIMENSIONS: Final = ("state", "type", "queue", "worker")
+#: Between the parts of a cell's stored name.
+BETWEEN: Final = "\x1f"
+
+
+def cell_of(text: str) -> Cell:
+    """The cell of a stored name."""
+    state, type, queue, worker = text.split(BETWEEN)
+    return state, type or None, queue or None, worker or None
 
 
 class TaskRow(msgspec.Struct, frozen=True):
@@ -60,6 +70,8 @@ class Changes(msgspec.Struct):
     slices: dict[SliceKey, bytes] = {}
     workers: dict[str, bytes | None] = {}
     ledger: dict[str, bytes] = {}
+    logs: list[LogBatch] = []
+    decisions: list[DecisionRow] = []
 
     def add(self, newer: Changes) -> None:
         """Put a later batch on top of this one, for when this one could not be written."""
@@ -69,9 +81,11 @@ class Changes(msgspec.Struct):
         self.slices.update(newer.slices)
         self.workers.update(newer.workers)
         self.ledger.update(newer.ledger)
+        self.logs += newer.logs
+        self.decisions += newer.decisions
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.cells or self.slices or self.workers or self.ledger)
+        return any((self.rows, self.cells, self.slices, self.workers, self.ledger, self.logs, self.decisions))
 
 
 class Restored(msgspec.Struct, frozen=True):
@@ -118,13 +132,22 @@ class Where(msgspec.Struct, frozen=True):
 class Retention(msgspec.Struct, frozen=True):
     """How long history is kept: whichever of age and size is reached first. ``None`` means without bound.
 
-    Tasks, and with them their events, leave by ``keep_s`` and ``max_bytes``; the record of what people did by
-    ``audit_s``; samples and rolled-up figures by the age of their tier (``rollup.TIERS``).
+    Tasks, and with them their events, leave by ``keep_s`` and ``max_bytes``; what they logged by ``logs_s`` and
+    ``logs_bytes``; decisions about slots by ``decisions_s``; the record of what people did by ``audit_s``; samples and
+    rolled-up figures by the age of their tier (``rollup.TIERS``).
     """
 
     keep_s: float | None = 30 * 86400.0
     max_bytes: int | None = None
     audit_s: float | None = 366 * 86400.0
+    logs_s: float | None = 7 * 86400.0
+    logs_bytes: int | None = None
+    decisions_s: float | None = 90 * 86400.0
+
+    def logs_since(self, now: float) -> float:
+        """Log lines from before this epoch second leave: with their tasks, or earlier."""
+        ages = [age for age in (self.keep_s, self.logs_s) if age is not None]
+        return now - min(ages) if ages else 0.0
 
 
 class Removed(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from opsq.events.grammar import Every, Fault, Id, Named, Node, Not, Query, Text
 from opsq.events.grammar_fields import STATE_WORDS
 from opsq.events.rows import DIMENSIONS
 
-__all__ = ["EVERYTHING", "Fault", "Search", "of", "parse"]
+__all__ = ["EVERYTHING", "Fault", "Search", "literal", "of", "parse"]
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -78,6 +78,11 @@ def of(
         parts.append(Id("id", id))
     parts += [Text("", word) for word in text.lower().split()]
     return Search(Query(parts[0] if len(parts) == 1 else Every(tuple(parts))))
+
+
+def literal(name: str) -> str:
+    """Write a name as a pattern that only fits itself; letters with a meaning fit any letter."""
+    return "".join("?" if letter in "*?[]," else letter for letter in name)
 
 
 def _values(name: str, value: str) -> tuple[str, ...]:

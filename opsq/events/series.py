@@ -18,10 +18,13 @@ SHARES: Final = (0.5, 0.95, 0.99)
 _TYPE_SLICES: Final = 60
 
 
-def tier_for(window_s: float, most_points: int = MOST_POINTS) -> int:
-    """The finest stored bucket width, in seconds, that covers a window in so many points and is kept so long."""
+def tier_for(window_s: float, most_points: int = MOST_POINTS, ended_s: float = 0.0) -> int:
+    """The finest stored bucket width, in seconds, that covers a window in so many points and is kept so long.
+
+    ended_s: how long ago the window ended.
+    """
     for tier in STORED_TIERS:
-        if window_s <= tier.keep_s and window_s / tier.width_s <= most_points:
+        if ended_s + window_s <= tier.keep_s and window_s / tier.width_s <= most_points:
             return tier.width_s
     return STORED_TIERS[-1].width_s
 
@@ -53,6 +56,8 @@ def point(data: Slice | None, start: int, width_s: int, now: float) -> Point:
         ready_max=data.ready_max,
         oldest_max_s=data.oldest_max_s,
         running_max=data.running_max,
+        cpu_max=data.cpu_max,
+        rss_max=data.rss_max,
         latency=latency(data.sketches),
         open=is_open,
     )
@@ -82,12 +87,14 @@ def totals(slices: Iterable[Slice]) -> Slice:
     return total
 
 
-def task_types(store: Store, window_s: float, now: float) -> tuple[TaskTypeItem, ...]:
-    """Every task type that did something in the window, most slot time first."""
+def task_types(store: Store, window_s: float, now: float, until: float | None = None) -> tuple[TaskTypeItem, ...]:
+    """Every task type that did something in the window, most slot time first. until: its end, ``None`` for now."""
     by_name: dict[str, list[Slice]] = {}
-    width_s = tier_for(window_s, _TYPE_SLICES)
-    first = int(now - window_s)
-    for _, series, data in store.slices(width_s, first - first % width_s, int(now) + 61, prefix="t:"):
+    end = now if until is None else min(until, now)
+    width_s = tier_for(window_s, _TYPE_SLICES, now - end)
+    first = int(end - window_s)
+    last = int(end) + (61 if until is None else 0)
+    for _, series, data in store.slices(width_s, first - first % width_s, last, prefix="t:"):
         by_name.setdefault(series[2:], []).append(decode_slice(data))
     items = [_type_item(name, totals(slices)) for name, slices in by_name.items()]
     return tuple(sorted(items, key=lambda item: (-item.total_s, item.name)))

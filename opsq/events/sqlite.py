@@ -18,20 +18,24 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
+
 from opsq.errors import ConfigError, Fault, StoreTaken, StoreUnavailable
+from opsq.events import sqlite_logs
+from opsq.events.decisions import COLUMNS as COLUMNS_OF_DECISIONS
 from opsq.events.indexer import Indexer, stamp_of
-from opsq.events.records import time_key
+from opsq.events.records import key_time, time_key
 from opsq.events.removed import LEDGER, figures_without_room, more_gone
 from opsq.events.rollup import STORED_TIERS, SliceKey
+from opsq.events.rows import BETWEEN
 from opsq.events.sqlite_index import SqliteIndex
 from opsq.events.sqlite_read import COLUMNS, Reader, row_of
 from opsq.events.sqlite_schema import VERSION, id_hash, migrate, version_of
-from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Restored, Retention, TaskRow
+from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Retention, TaskRow
 
 _CACHE_KIB: Final = 64 * 1024
 _CHECKPOINT_PAGES: Final = 32_000
 _MANY: Final = 500
-_BETWEEN: Final = "\x1f"
 #: A row that is not fresh and exists is known to a segment, in a state that is now old.
 _FRESH: Final = (
     "INSERT INTO fresh SELECT ?1, ?2, EXISTS (SELECT 1 FROM tasks WHERE key = ?1) WHERE true "
@@ -77,6 +81,7 @@ class SqliteStore:
         self._reader = Reader(self.path)
         self.indexer = Indexer(SqliteIndex(self.path, self._writing))
         self.indexer.start()
+        self.restore = self._reader.restore
         self.task = self._reader.task
         self.tasks = self._reader.tasks
         self.find = self._reader.find
@@ -84,6 +89,9 @@ class SqliteStore:
         self.audit = self._reader.audit
         self.waiting_for_index = self._reader.waiting_for_index
         self.relatives = self._reader.relatives
+        self.log = self._reader.log
+        self.decisions = self._reader.decisions
+        self.latest_decisions = self._reader.latest_decisions
         self.slices = self._reader.slices
         self.size_bytes = self._reader.size_bytes
 
@@ -108,16 +116,6 @@ class SqliteStore:
             self._lock = -1
 
     # -- what the writer asks ----------------------------------------------------------------------------------------
-
-    def restore(self) -> Restored:
-        """Everything the writer needs in memory."""
-
-        def read() -> Restored:
-            cells = {_cell(text): n for text, n in self._db.execute("SELECT cell, n FROM cells WHERE n != 0")}
-            workers = dict(self._db.execute("SELECT name, record FROM workers"))
-            return Restored(cells, workers, dict(self._db.execute("SELECT name, value FROM ledger")))
-
-        return self._guarded(read)
 
     def load(self, ids: Sequence[str]) -> dict[str, TaskRow]:
         """The rows of these tasks, as far as they exist."""
@@ -206,6 +204,11 @@ class SqliteStore:
         gone = [(name,) for name, record in changes.workers.items() if record is None]
         self._db.executemany("DELETE FROM workers WHERE name = ?", gone)
         self._db.executemany("INSERT OR REPLACE INTO ledger VALUES (?,?)", list(changes.ledger.items()))
+        sqlite_logs.write(self._db, changes.logs)
+        self._db.executemany(
+            f"INSERT OR IGNORE INTO decisions ({COLUMNS_OF_DECISIONS}) VALUES (?,?,?,?,?)",
+            [(one.group, one.at, one.source, one.changed, one.record) for one in changes.decisions],
+        )
 
     def _name_all(self, rows: Iterable[TaskRow]) -> None:
         known = self._numbers
@@ -220,7 +223,7 @@ class SqliteStore:
     def _add_cells(self, cells: Mapping[Cell, int]) -> None:
         self._db.executemany(
             "INSERT INTO cells VALUES (?,?) ON CONFLICT DO UPDATE SET n = n + excluded.n",
-            [(_BETWEEN.join(part or "" for part in cell), amount) for cell, amount in cells.items()],
+            [(BETWEEN.join(part or "" for part in cell), amount) for cell, amount in cells.items()],
         )
 
     def note(self, at: float, record: bytes) -> None:
@@ -237,7 +240,11 @@ class SqliteStore:
             if now - self._removed_slices_at > 60.0:
                 self._removed_slices_at = now
                 self._sweep(retention, now)
-            return self._retain(oldest, full, now)
+            removed = self._retain(oldest, full, now)
+            # Where tasks leave for lack of room, their lines leave with them.
+            since = max(retention.logs_since(now), key_time(removed.before) if full else 0.0)
+            logs = sqlite_logs.retain(self._db, since, retention.logs_bytes)
+            return msgspec.structs.replace(removed, more=removed.more or logs.more)
 
         return self._transaction(act)
 
@@ -248,6 +255,8 @@ class SqliteStore:
         self._db.execute("DELETE FROM cells WHERE n = 0")
         if retention.audit_s is not None:
             self._db.execute("DELETE FROM audit WHERE at < ?", (now - retention.audit_s,))
+        if retention.decisions_s is not None:
+            self._db.execute("DELETE FROM decisions WHERE at < ?", (now - retention.decisions_s,))
 
     def _retain(self, oldest: int, full: bool, now: float) -> Removed:
         (last,) = self._db.execute(
@@ -296,6 +305,10 @@ class SqliteStore:
     def alone(self) -> AbstractContextManager[None]:
         """The lock beside the file keeps others out all the time."""
         return nullcontext()
+
+    def index_lag_s(self) -> float:
+        """For how many seconds there have been tasks at rest that the index does not know. Thread: any."""
+        return self.indexer.lag_s
 
     def index(self) -> bool:
         """Bring the search index a step further without waiting for rest."""
@@ -347,11 +360,6 @@ def open_url(url: str) -> SqliteStore:
     if not path:
         raise ConfigError([Fault("expected a file, such as sqlite:////var/lib/opsq/history.db", "monitor_store_url")])
     return SqliteStore(path)
-
-
-def _cell(text: str) -> Cell:
-    state, type, queue, worker = text.split(_BETWEEN)
-    return state, type or None, queue or None, worker or None
 
 
 def _chunks(values: list[int]) -> Iterable[list[int]]:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from opsq.errors import StoreUnavailable
-from opsq.events import finder, inverted
-from opsq.events.grammar import Node
-from opsq.events.rows import DIMENSIONS, MOST_COUNTED, Count, Found, TaskRow
+from opsq.events import inverted
+from opsq.events.decisions import DecisionRow, answers, latest_question, question
+from opsq.events.rollup import ALL_TIME
+from opsq.events.rows import Restored, TaskRow, cell_of
 from opsq.events.search_plan import SegmentInfo
+from opsq.events.searching import Columns, Searching
+from opsq.events.sqlite_logs import of_task
 from opsq.events.sqlite_schema import id_hash, prefix_range, refuse_newer, version_of
-from opsq.events.store import Where
+from opsq.events.task_log import LogBatch
 
 COLUMNS: Final = "key, id, state, type, queue, worker, root, evidence"
 _MANY: Final = 500
@@ -59,7 +62,7 @@ class SqliteShelf:
     def __init__(self, db: sqlite3.Connection, names: Names) -> None:
         self.db = db
         self._names = names
-        self._columns: list[frozenset[str]] | None = None
+        self._columns: Columns | None = None
         self._blocks: dict[tuple[int, int], inverted.Block] = {}
 
     def _all(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -68,12 +71,8 @@ class SqliteShelf:
     def names(self, dimension: str) -> Mapping[str | None, int | None]:
         """Every name of a dimension with its number; taken from the counts, which are few."""
         if self._columns is None:
-            cells = [cell.split("\x1f") for (cell,) in self._all("SELECT cell FROM cells WHERE n != 0")]
-            columns = zip(*cells, strict=True) if cells else ((),) * len(DIMENSIONS)
-            self._columns = [frozenset(column) for column in columns]
-        numbers = self._names.numbers
-        known = self._columns[DIMENSIONS.index(dimension)]
-        return {name or None: numbers.get(name) if name else None for name in known}
+            self._columns = Columns(cell for (cell,) in self._all("SELECT cell FROM cells WHERE n != 0"))
+        return self._columns.numbers(dimension, self._names.numbers)
 
     def floor(self) -> int:
         """The key of the oldest row."""
@@ -139,7 +138,7 @@ class SqliteShelf:
         return [key for (key,) in self._all(sql, (id_hash(root), id_hash(root), limit))]
 
 
-class Reader:
+class Reader(Searching):
     """The reading half of ``SqliteStore``, and all of what ``opsq tasks`` needs. Thread: any."""
 
     def __init__(self, path: Path) -> None:
@@ -193,6 +192,16 @@ class Reader:
         except sqlite3.Error as error:
             raise StoreUnavailable(f"history in {self._path} cannot be read: {error}") from error
 
+    def restore(self) -> Restored:
+        """Counts, workers and ledger as they were written last."""
+
+        def read(db: sqlite3.Connection, _: Names) -> Restored:
+            cells = {cell_of(text): n for text, n in db.execute("SELECT cell, n FROM cells WHERE n != 0")}
+            workers = dict(db.execute("SELECT name, record FROM workers"))
+            return Restored(cells, workers, dict(db.execute("SELECT name, value FROM ledger")))
+
+        return self._read(read)
+
     def task(self, id: str) -> TaskRow | None:
         """One row."""
         sql = f"SELECT {COLUMNS} FROM tasks WHERE id_hash = ? AND id = ?"
@@ -201,29 +210,26 @@ class Reader:
         )
         return found[0] if found else None
 
-    def tasks(self, where: Where, limit: int) -> list[TaskRow]:
-        """The newest ``limit`` rows that fit, newest first."""
-        with self.shelf() as shelf:
-            found = finder.find(shelf, where.node, 0.0, before=where.before, limit=limit, since=where.since or 0)
-        return found.rows
-
-    def find(self, root: Node, now: float, *, before: int | None = None, limit: int = 50) -> Found:
-        """The newest ``limit`` rows that fit a search, newest first."""
-        with self.shelf() as shelf:
-            return finder.find(shelf, root, now, before=before, limit=limit)
-
-    def count(
-        self, root: Node, now: float, *, most: int = MOST_COUNTED, enough: Callable[[], bool] = lambda: False
-    ) -> Count:
-        """How many rows fit, counted up to ``most`` or until ``enough()``."""
-        with self.shelf() as shelf:
-            return finder.count(shelf, root, now, most=most, enough=enough)
-
     def relatives(self, root: str, limit: int) -> list[TaskRow]:
         """The newest rows of a workflow but its root, newest first."""
         sql = f"SELECT {COLUMNS} FROM tasks WHERE root = ? ORDER BY key DESC LIMIT ?"
         values = (id_hash(root), limit)
         return self._read(lambda db, names: [row_of(one, names.names) for one in db.execute(sql, values).fetchall()])
+
+    def log(self, id: str) -> list[LogBatch]:
+        """What a task logged, oldest first."""
+        return self._read(lambda db, _: of_task(db, id))
+
+    def decisions(
+        self, since: float, until: float, *, group: str | None = None, changed: bool = False, limit: int = 1_000
+    ) -> list[DecisionRow]:
+        """The newest decisions of a time range, newest first."""
+        values = (since, until, *(() if group is None else (group,)), limit)
+        return self._read(lambda db, _: answers(db.execute(question(group, changed, "?"), values)))
+
+    def latest_decisions(self, since: float) -> list[DecisionRow]:
+        """The newest decision of each group."""
+        return self._read(lambda db, _: answers(db.execute(latest_question("?"), (since,))))
 
     def slices(
         self, width_s: int, since: int, until: int, *, series: str | None = None, prefix: str = ""
@@ -237,9 +243,11 @@ class Reader:
             )
             values = (width_s, series, since, until)
         else:
+            # A range of time is found by when it starts; all time is one bucket that every series is in.
+            by, start = ("", "+start") if width_s == ALL_TIME else ("INDEXED BY slices_start", "start")
             sql = (
-                "SELECT start, series, data FROM slices INDEXED BY slices_start WHERE width = ? AND start >= ? "
-                "AND start < ? AND series >= ? AND series < ? ORDER BY start, series"
+                f"SELECT start, series, data FROM slices {by} WHERE width = ? AND {start} >= ? AND {start} < ? "
+                "AND series >= ? AND series < ? ORDER BY start, series"
             )
             values = (width_s, since, until, prefix, prefix + "\U0010ffff")
         return self._read(lambda db, _: db.execute(sql, values).fetchall())

@@ -74,6 +74,33 @@ MIGRATIONS: Final = (
     CREATE TABLE audit (id INTEGER PRIMARY KEY, at REAL NOT NULL, record BLOB NOT NULL);
     CREATE INDEX audit_at ON audit (at);
     """,
+    # What tasks logged stood in their rows, which grew with every line and kept them as long as the tasks.
+    """
+    CREATE TABLE logs (
+        number INTEGER PRIMARY KEY,
+        id_hash INTEGER NOT NULL,
+        id TEXT NOT NULL,
+        at REAL NOT NULL,
+        digest INTEGER NOT NULL,
+        record BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX logs_task ON logs (id_hash, at, digest);
+    CREATE TABLE log_size (bytes INTEGER NOT NULL);
+    INSERT INTO log_size VALUES (0);
+    DELETE FROM slices WHERE width = 0 AND series >= 'c:' AND series < 'c;';
+    """,
+    # Decisions about slots.
+    """
+    CREATE TABLE decisions (
+        grp TEXT NOT NULL,
+        at REAL NOT NULL,
+        source TEXT NOT NULL,
+        changed INTEGER NOT NULL,
+        record BLOB NOT NULL,
+        PRIMARY KEY (grp, at, source)
+    ) WITHOUT ROWID;
+    CREATE INDEX decisions_at ON decisions (at);
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

@@ -29,12 +29,7 @@ class Steering:
     def __init__(self, settings: Settings, stream: Stream, cluster: Cluster, store: Store) -> None:
         sight, clock = FleetSight(stream, cluster, store), SystemClock()
         self._publisher = Publisher(partial(open_connection, settings, purpose="write"), deadline_s=DEADLINE_S)
-        mailer = Mailer(
-            partial(open_connection, settings, purpose="read"),
-            self._publisher.publish,
-            addresses_of(settings),
-            accept=accept_set(settings.accept_content),
-        )
+        mailer = mailer_of(settings, self._publisher)
         self.attacher = Attacher(mailer, stream.insert, sight, enable=settings.monitor_enable_events)
         self.replayer = Replayer(
             mailer, cluster.sequences, lambda node: sight.hears_commands(node, clock.now()), stream.insert
@@ -53,3 +48,13 @@ class Steering:
         ended = [each.stop(deadline - time.monotonic()) for each in (self.replayer, self.attacher)]
         self._publisher.close()
         return all(ended)
+
+
+def mailer_of(settings: Settings, publisher: Publisher) -> Mailer:
+    """Make what asks the workers of a broker; nothing is connected yet."""
+    return Mailer(
+        partial(open_connection, settings, purpose="read"),
+        publisher.publish,
+        addresses_of(settings),
+        accept=accept_set(settings.accept_content),
+    )

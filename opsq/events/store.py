@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Final, Protocol
 
+from opsq.events.decisions import DecisionRow, MemoryDecisions
 from opsq.events.document import Looked, matches
 from opsq.events.grammar import Node
 from opsq.events.records import time_key
@@ -31,6 +32,7 @@ from opsq.events.rows import Retention as Retention
 from opsq.events.rows import TaskRow as TaskRow
 from opsq.events.rows import Where as Where
 from opsq.events.rows import add_cells as add_cells
+from opsq.events.task_log import LogBatch, MemoryLogs
 
 
 class Store(Protocol):
@@ -81,6 +83,23 @@ class Store(Protocol):
         """How many rows fit, counted up to ``most`` or until ``enough()``. Thread: any."""
         ...
 
+    def log(self, id: str) -> list[LogBatch]:
+        """What a task logged, oldest first, as far as it is kept. Thread: any."""
+        ...
+
+    def decisions(
+        self, since: float, until: float, *, group: str | None = None, changed: bool = False, limit: int = 1_000
+    ) -> list[DecisionRow]:
+        """The newest decisions about slots from since to before until (epoch seconds), newest first. Thread: any.
+
+        group: of this one only. changed: only those that changed the size.
+        """
+        ...
+
+    def latest_decisions(self, since: float) -> list[DecisionRow]:
+        """The newest decision of each group that decided since then, by the group's name. Thread: any."""
+        ...
+
     def counts(self) -> Mapping[Cell, int] | None:
         """Tasks by cell when several monitors write here, else ``None``: the writer's own are all. Thread: any."""
         ...
@@ -111,6 +130,10 @@ class Store(Protocol):
 
     def waiting_for_index(self) -> int:
         """How many rows a search has to look at one by one, because no index knows them yet. Thread: any."""
+        ...
+
+    def index_lag_s(self) -> float:
+        """For how many seconds there have been tasks at rest that the index does not know. Thread: any."""
         ...
 
     def note(self, at: float, record: bytes) -> None:
@@ -150,6 +173,8 @@ class MemoryStore:
         self._workers: dict[str, bytes] = {}
         self._ledger: dict[str, bytes] = {}
         self._audit: list[tuple[int, float, bytes]] = []
+        self._logs = MemoryLogs()
+        self._decisions = MemoryDecisions()
         self._bytes = 0
 
     def restore(self) -> Restored:
@@ -185,6 +210,8 @@ class MemoryStore:
                 else:
                     self._workers[name] = record
             self._ledger.update(changes.ledger)
+            self._logs.write(changes.logs)
+            self._decisions.write(changes.decisions)
 
     def _put(self, row: TaskRow) -> None:
         known = self._rows.get(row.id)
@@ -202,6 +229,9 @@ class MemoryStore:
         with self._lock:
             if retention.audit_s is not None:
                 self._audit = [one for one in self._audit if one[1] >= now - retention.audit_s]
+            self._logs.retain(retention.logs_since(now), retention.logs_bytes)
+            if retention.decisions_s is not None:
+                self._decisions.retain(now - retention.decisions_s)
             oldest = 0 if retention.keep_s is None else time_key(now - retention.keep_s)
             too_old = bisect_left(self._keys, oldest)
             doomed = min(too_old, RETAIN_CHUNK)
@@ -226,6 +256,23 @@ class MemoryStore:
     def task(self, id: str) -> TaskRow | None:
         """One row."""
         return self._rows.get(id)
+
+    def log(self, id: str) -> list[LogBatch]:
+        """What a task logged, oldest first."""
+        with self._lock:
+            return self._logs.of_task(id)
+
+    def decisions(
+        self, since: float, until: float, *, group: str | None = None, changed: bool = False, limit: int = 1_000
+    ) -> list[DecisionRow]:
+        """The newest decisions of a time range, newest first."""
+        with self._lock:
+            return self._decisions.read(since, until, group, changed, limit)
+
+    def latest_decisions(self, since: float) -> list[DecisionRow]:
+        """The newest decision of each group."""
+        with self._lock:
+            return self._decisions.latest(since)
 
     def tasks(self, where: Where, limit: int) -> list[TaskRow]:
         """The newest ``limit`` rows that fit, newest first."""
@@ -286,6 +333,10 @@ class MemoryStore:
         """There is no index to wait for."""
         return 0
 
+    def index_lag_s(self) -> float:
+        """There is no index to wait for."""
+        return 0.0
+
     def note(self, at: float, record: bytes) -> None:
         """Keep one record of what somebody did."""
         with self._lock:
@@ -302,7 +353,7 @@ class MemoryStore:
 
     def size_bytes(self) -> int:
         """An estimate of the room rows take."""
-        return self._bytes
+        return self._bytes + self._logs.bytes
 
     def close(self) -> None:
         """Nothing to let go of."""

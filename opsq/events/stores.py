@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from opsq import plugins
 from opsq.errors import ConfigError, Fault
 from opsq.events.grammar import Node
-from opsq.events.rows import MOST_COUNTED, Count, Found
+from opsq.events.rollup import SliceKey
+from opsq.events.rows import MOST_COUNTED, Cell, Count, Found
 from opsq.events.store import Store
 
 #: scheme -> function that opens a store from its URL; loaded only when chosen.
@@ -59,6 +60,36 @@ class Finder(Protocol):
 def open_reader(url: str) -> Finder:
     """Open the history at ``url`` for reading beside its monitor. Raises ConfigError, StoreUnavailable."""
     return cast(Finder, _part(url, "open_reader")(url))
+
+
+class _Beside:
+    """A reader as a store that nobody writes to through it: figures that only a writer has are not there."""
+
+    def __init__(self, reader: Finder) -> None:
+        self._reader = reader
+
+    def fetch_slices(self, keys: Iterable[SliceKey]) -> Mapping[SliceKey, bytes]:
+        """None: there is no fold here that would go on with them."""
+        return {}
+
+    def counts(self) -> Mapping[Cell, int] | None:
+        """What was restored is all."""
+        return None
+
+    def ledger(self) -> Mapping[str, bytes] | None:
+        """What was restored is all."""
+        return None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
+def open_beside(url: str) -> Store:
+    """Open the history for reading beside its monitor, for ``Query`` and ``Cluster``; writing to it fails.
+
+    Raises ConfigError, StoreUnavailable.
+    """
+    return cast(Store, _Beside(open_reader(url)))
 
 
 def versions(url: str) -> tuple[int, int]:

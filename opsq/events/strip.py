@@ -39,7 +39,7 @@ def strip(cluster: Cluster, now: float) -> Strip:
     numbering = bool(cluster.sequences.emitters)
     unnumbered = sum(at > now - UNNUMBERED_FRESH_S for at in cluster.sequences.unnumbered.copy().values())
     return Strip(
-        running=running(cluster.cells.copy(), cluster.workers, now),
+        running=running(cluster.cells.by_worker, cluster.workers, now),
         slots=slots(cluster.workers, now),
         waiting=waiting(depths),
         waiting_most_in=fullest.name if fullest and fullest.ready else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -155,9 +155,10 @@ def detail(
     *,
     parent: TaskItem | None,
     children: tuple[TaskItem, ...],
+    logged: Iterable[Mapping[str, Any]] = (),
     corrected: Corrected = as_told,
 ) -> TaskDetail:
-    """The page of one task. shown: its row, from ``item``."""
+    """The page of one task. shown: its row, from ``item``. logged: its lines, from ``task_log.shown``."""
     known = registers(evidence)
     lived = tries(evidence, corrected)
     sent = [mark for mark in evidence.marks if mark[0] == SENT]
@@ -174,10 +175,13 @@ def detail(
         published_by=max(sent, key=moment)[3] if sent else None,
         parent=parent,
         children=children,
-        others=tuple(
-            {"kind": kind, "at": mark[1], "worker": mark[3], **_named(mark[5])}
-            for kind, marks in evidence.others.items()
-            for mark in marks
+        others=(
+            *(
+                {"kind": kind, "at": mark[1], "worker": mark[3], **_named(mark[5])}
+                for kind, marks in evidence.others.items()
+                for mark in marks
+            ),
+            *logged,
         ),
         payload=known.get(_PAYLOAD),
         complete=known.get(_COMPLETE),

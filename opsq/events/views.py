@@ -14,7 +14,9 @@ from opsq.clock import Clock, SystemClock
 from opsq.events import series as rolled
 from opsq.events.anomalies import Anomalies
 from opsq.events.cluster import OTHER, Cluster
+from opsq.events.decisions import DecisionItem, item_of
 from opsq.events.error_groups import ErrorFacts, ErrorGroups
+from opsq.events.error_trends import ErrorTrends, error_trends
 from opsq.events.faults import exception_type, template
 from opsq.events.flows import Flow
 from opsq.events.levels import fresh_depths
@@ -87,7 +89,8 @@ class Anomaly(Struct, frozen=True):
 class LifeEntry(Struct, frozen=True):
     """An entry of a worker's history, at by our clock.
 
-    what: started, restarted, stopped, silent, command. detail: which, how many seconds, or command and answer.
+    what: started, restarted, stopped, silent, command, version. detail: which, how many seconds, command and answer,
+    or the label of the code it runs from then on.
     """
 
     at: float
@@ -130,6 +133,26 @@ class Views:
         self._cluster = cluster
         self._clock = clock or SystemClock()
 
+    # -- decisions about slots -----------------------------------------------------------------------------------------
+
+    def decisions(
+        self, since: float, until: float, *, group: str | None = None, changed: bool = False, limit: int = 1_000
+    ) -> tuple[DecisionItem, ...]:
+        """Decisions from since to before until (epoch seconds), newest first; of one group, or only changes of size."""
+        found = self._store.decisions(since, until, group=group, changed=changed, limit=limit)
+        return tuple(map(item_of, found))
+
+    def scaled_groups(self, since: float) -> tuple[DecisionItem, ...]:
+        """The newest decision of each group that decided since then, by the group's name."""
+        newest = {row.group: row for row in self._store.latest_decisions(since)}
+        return tuple(map(item_of, newest.values()))
+
+    def slices(
+        self, width_s: int, since: int, until: int, *, series: str | None = None, prefix: str = ""
+    ) -> list[tuple[int, str, bytes]]:
+        """Rolled-up figures as they are stored, to rebuild a load from."""
+        return self._store.slices(width_s, since, until, series=series, prefix=prefix)
+
     # -- errors --------------------------------------------------------------------------------------------------------
 
     def errors(self, *, limit: int = 200) -> tuple[ErrorGroup, ...]:
@@ -138,13 +161,14 @@ class Views:
         known = sorted(self._errors().copy(), key=lambda facts: (-facts.last_at, facts.fault))[:limit]
         return tuple(_group(facts, counts.get(FAULT + facts.fault)) for facts in known)
 
-    def error(self, fault: str, *, window_s: float = 86_400.0) -> ErrorGroup | None:
-        """One error group whole, with its trend over the window."""
+    def error(self, fault: str, *, window_s: float = 86_400.0, until: float | None = None) -> ErrorGroup | None:
+        """One error group whole, with its trend over the window, which ends at ``until`` or now."""
         facts = self._errors().get(fault)
         if facts is None or not facts.last_at:
             return None
         now = self._clock.now()
-        width_s = rolled.tier_for(window_s, 120)
+        end = now if until is None else min(until, now)
+        width_s = rolled.tier_for(window_s, 120, now - end)
         totals = [decode_slice(data) for _, _, data in self._store.slices(ALL_TIME, 0, 1, series=FAULT + fault)]
         by: tuple[dict[str, int], dict[str, int], dict[str, int]] = ({}, {}, {})
         for _, name, data in self._store.slices(ALL_TIME, 0, 1, prefix=fault_prefix(fault)):
@@ -152,10 +176,14 @@ class Views:
             for found, part in zip(by, fault_parts(name), strict=True):
                 found[part or ""] = found.get(part or "", 0) + counts[_FAILED] + counts[_RETRIED]
         types, versions, workers = ({part: n for part, n in found.items() if n > 0} for found in by)
-        trend = rolled.points(self._store, FAULT + fault, now - window_s + width_s, now, width_s, now)
+        trend = rolled.points(self._store, FAULT + fault, end - window_s + width_s, end, width_s, now)
         return _group(
             facts, totals[0] if totals else None, types=types, versions=versions, workers=workers, trend=trend
         )
+
+    def error_trends(self, *, window_s: float = 86_400.0, until: float | None = None) -> ErrorTrends:
+        """How often each error came over the window, which ends at ``until`` or now."""
+        return error_trends(self._store, window_s, self._clock.now(), until)
 
     def _errors(self) -> ErrorGroups:
         """The fold's own; those stored when other monitors write there, too."""
@@ -168,9 +196,9 @@ class Views:
 
     # -- task types ----------------------------------------------------------------------------------------------------
 
-    def run_shape(self, name: str, *, window_s: float = 3600.0) -> tuple[Column, ...]:
+    def run_shape(self, name: str, *, window_s: float = 3600.0, until: float | None = None) -> tuple[Column, ...]:
         """How long the runs of one task type took over the window, as counts by length and time."""
-        return run_shape(self._store, name, window_s, self._clock.now())
+        return run_shape(self._store, name, window_s, self._clock.now(), until)
 
     # -- workflows -----------------------------------------------------------------------------------------------------
 

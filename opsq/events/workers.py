@@ -30,7 +30,10 @@ HISTORY: Final = 50
 STARTED, RESTARTED, STOPPED, SILENT = "started", "restarted", "stopped", "silent"
 #: A remote command it carried out.
 COMMAND: Final = "command"
+#: The label of the code it runs, when that is first told or changed.
+VERSION: Final = "version"
 _LONGEST_COMMAND: Final = 500
+_LONGEST_VERSION: Final = 100
 _SKEW_WINDOW_S: Final = 60.0
 _KNOWN: Final = frozenset(
     {
@@ -39,6 +42,9 @@ _KNOWN: Final = frozenset(
     }
 )
 _MAX_DETAILS_BYTES: Final = 16_384
+#: What a worker says it uses is kept so often, in seconds; of many workers less often, or idle fleets fill the store.
+_LOAD_S: Final = 5.0
+_LOADS_PER_S: Final = 10
 
 
 class WorkerRecord(msgspec.Struct, array_like=True):
@@ -46,7 +52,8 @@ class WorkerRecord(msgspec.Struct, array_like=True):
 
     lost_after_s: silence after which it is given up. history: (at by our clock, what, detail), oldest first:
     "started", "restarted" and "stopped" with the incarnation, "silent" with the seconds nothing was heard of it,
-    "command" (at by its clock) with the remote command it carried out, its arguments and the answer.
+    "command" (at by its clock) with the remote command it carried out, its arguments and the answer, "version" with
+    the label of the code it runs from then on.
     """
 
     name: str
@@ -63,6 +70,7 @@ class WorkerRecord(msgspec.Struct, array_like=True):
     skew_since: float = 0.0
     lost_after_s: float = LOST_S
     history: list[tuple[float, str, str]] = []
+    version: str = ""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -85,6 +93,7 @@ class Workers:
         self.records: dict[str, WorkerRecord] = {}
         self.changed: set[str] = set()
         self.removed: set[str] = set()
+        self._load_at: dict[str, float] = {}
 
     def heard(self, name: str, at: float, now: float, *, announces: bool = False) -> None:
         """Something came from this node at ``now``, stamped ``at``. Clients are not workers: only a worker event
@@ -128,6 +137,10 @@ class Workers:
         self._note_life(record, event, now)
         record.pid = event.pid
         facts = {key: value for key, value in fields.items() if value is not None}
+        version = _text(facts.get("version") or "")[:_LONGEST_VERSION]
+        if version not in ("", record.version):
+            record.version = version
+            _note(record, now, VERSION, version)
         if event.kind == "worker-command":
             told = [_text(facts.pop(name, "")) for name in ("command", "arguments", "answer")]
             entry = (event.timestamp, COMMAND, " ".join(told)[:_LONGEST_COMMAND])
@@ -136,6 +149,18 @@ class Workers:
         if _size(facts) <= _MAX_DETAILS_BYTES:
             whole = event.kind in ("worker-online", "worker-offline")
             record.said = facts if whole else {**record.said, **facts}
+
+    def load_due(self, name: str, now: float) -> tuple[float | None, int | None] | None:
+        """Cores and bytes that a worker says it uses, when it is time to keep them; None when not, or not told."""
+        record = self.records.get(name)
+        every_s = max(_LOAD_S, len(self.records) / _LOADS_PER_S)
+        if record is None or now - self._load_at.get(name, 0.0) < every_s:
+            return None
+        cpu, rss = _number(record.said, "cpu_share"), _count(record.said, "rss_bytes")
+        if cpu is None and rss is None:
+            return None
+        self._load_at[name] = now
+        return cpu, rss
 
     def _note_life(self, record: WorkerRecord, event: Event, now: float) -> None:
         """Tell another start of the same name from the one before, and starts from stops."""

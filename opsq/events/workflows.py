@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from opsq.events.evidence import decode, registers
+from opsq.events.fields import FIELDS
 from opsq.events.life import PARENT, Run, Summary, summarise
 from opsq.events.records import key_time
 from opsq.events.rows import TaskRow
@@ -15,13 +16,17 @@ from opsq.wire import states
 
 #: Members that are read of one workflow; larger ones are shown as far as that.
 MOST_MEMBERS: Final = 5_000
+GROUP: Final = FIELDS["group_id"]
 _RUN_SEGMENT: Final = 3
+#: What a worker publishes when a header is done comes after the last end; clocks of two machines differ a little.
+_TOLERANCE_S: Final = 0.05
 
 
 class FlowNode(Struct, frozen=True, kw_only=True):
     """One member. depth: calls between it and the first task. slack_s: how much later it could have ended.
 
     critical: it is on the path that decided when the workflow was done. orphan: its caller is not known.
+    group: the group, or header of a chord, that it is a member of. follows: the group whose last end it waited for.
     Times in epoch seconds, ``None`` where unknown.
     """
 
@@ -39,6 +44,8 @@ class FlowNode(Struct, frozen=True, kw_only=True):
     critical: bool = False
     orphan: bool = False
     slack_s: float | None = None
+    group: str | None = None
+    follows: str | None = None
 
 
 class Workflow(Struct, frozen=True, kw_only=True):
@@ -71,8 +78,15 @@ def workflow(root: str, rows: Iterable[TaskRow]) -> Workflow | None:
     path = _critical(parents, ends)
     last_end = max((end for end in ends.values() if end is not None), default=None)
     slacks = _slacks(parents, ends, last_end)
+    groups = {id: registers(decode(row.evidence)).get(GROUP) for id, row in found.items()}
+    follows = _follows(found, parents, ends, groups)
     nodes = [
-        _node(found[id], summaries[id], parents[id], depths[id], id in path, slacks.get(id), parents[id] not in found)
+        structs.replace(
+            _node(found[id], summaries[id], parents[id], depths[id], id in path, slacks.get(id)),
+            orphan=parents[id] is not None and parents[id] not in found,
+            group=groups[id],
+            follows=follows.get(id),
+        )
         for id in sorted(found, key=lambda id: (depths[id], found[id].key))
     ]
     counts: dict[str, int] = {}
@@ -113,7 +127,7 @@ def _depths(root: str, parents: Mapping[str, str | None]) -> dict[str, int]:
             path.append(step)
             step = parents[step]
         above = depths.get(step, -1) if step is not None else -1
-        if above < 0 and path and path[-1] != root and root in parents:
+        if above < 0 and step is not None and path and path[-1] != root and root in parents:
             above = 0  # its caller is not known: it is shown under the first task
         for one in reversed(path):
             above += 1
@@ -132,6 +146,28 @@ def _critical(parents: Mapping[str, str | None], ends: Mapping[str, float | None
         path.append(step)
         step = parents[step]
     return tuple(reversed(path))
+
+
+def _follows(
+    found: Mapping[str, TaskRow],
+    parents: Mapping[str, str | None],
+    ends: Mapping[str, float | None],
+    groups: Mapping[str, str | None],
+) -> dict[str, str]:
+    """Which members are bodies of chords, by the group they waited for.
+
+    Whoever ends a header last publishes the body, so that only that one is its caller; and it comes after every end.
+    """
+    last_end: dict[str, float] = {}
+    for id, group in groups.items():
+        if group is not None:
+            last_end[group] = max(last_end.get(group, 0.0), ends[id] or float("inf"))
+    waited = {}
+    for id, parent in parents.items():
+        group = groups.get(parent) if parent is not None else None
+        if group is not None and groups[id] != group and key_time(found[id].key) >= last_end[group] - _TOLERANCE_S:
+            waited[id] = group
+    return waited
 
 
 def _slacks(
@@ -158,7 +194,6 @@ def _node(
     depth: int,
     critical: bool,
     slack_s: float | None,
-    unknown_parent: bool,
 ) -> FlowNode:
     last: Run | None = summary.runs[-1] if summary.runs else None
     return FlowNode(
@@ -174,6 +209,5 @@ def _node(
         run_s=last.segments[_RUN_SEGMENT] if last else None,
         depth=depth,
         critical=critical,
-        orphan=parent is not None and unknown_parent,
         slack_s=slack_s,
     )

@@ -42,6 +42,8 @@ FLUSH_ROWS: Final = 20_000
 RETAIN_EVERY_S: Final = 30.0
 FORGET_WORKERS_S: Final = 7 * 86400.0
 MOST_UNWRITTEN_ROWS: Final = 200_000
+#: Batches of log lines likewise, each of 8 kB at most.
+MOST_UNWRITTEN_LOGS: Final = 4_000
 #: While nothing can be written, so many of the newest rows can be read from memory.
 MOST_SHOWN_ROWS: Final = 1_000
 _STORE_RETRY_S: Final = 2.0
@@ -68,9 +70,10 @@ class Source(Protocol):
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """How keeping goes. failing_since_at: nothing was kept since (epoch seconds). given_up: rows lost to that.
+    """How keeping goes. failing_since_at: nothing was kept since (epoch seconds).
 
-    unwritten: rows that wait in memory; kept: the newest of them by id, for readers.
+    given_up: rows, and batches of log lines, lost to that. unwritten: rows that wait in memory; kept: the newest of
+    them by id, for readers.
     """
 
     failing_since_at: float | None = None
@@ -128,6 +131,10 @@ class Writer:
             return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def alive(self) -> bool:
+        """Whether events are folded, or will be: it was not started yet, or its thread runs. Thread: any."""
+        return self._thread is None or self._thread.is_alive()
 
     def observe_depth(self, sample: DepthSample) -> None:
         """Take note of how much waits in a queue. Thread: any."""
@@ -231,6 +238,10 @@ class Writer:
             for id in lost:
                 del changes.rows[id]
             self._cluster.live.drop(lost)
+            self._given_up += surplus
+        surplus = len(changes.logs) - MOST_UNWRITTEN_LOGS
+        if surplus > 0:
+            del changes.logs[:surplus]
             self._given_up += surplus
         self._unwritten = changes
         newest = nlargest(MOST_SHOWN_ROWS, changes.rows.values(), key=attrgetter("key"))

@@ -13,10 +13,12 @@ import pytest
 
 from opsq.events import evidence as ev
 from opsq.events.cluster import Cluster
+from opsq.events.decisions import DecisionRow
 from opsq.events.life import summarise
 from opsq.events.records import time_key
 from opsq.events.rollup import Slice, encode_slice
 from opsq.events.store import Changes, Choice, Retention, Store, TaskRow, Where
+from opsq.events.task_log import BATCHES_KEPT, shown
 from opsq.wire.event import Event
 
 T0 = 1_790_000_000.0
@@ -36,6 +38,11 @@ def life(
         event("task-started", uuid, at + 0.1),
         event(end, uuid, at + 0.2, runtime=0.1),
     ]
+
+
+def logged(uuid: str, at: float, text: str) -> Event:
+    """A line that a task logged, as a worker sends it."""
+    return event("task-log", uuid, at, attempt=1, first=1, lines=[[at, "INFO", "app", text]], left_out=0)
 
 
 def row(
@@ -187,6 +194,43 @@ class StoreContract:
         store.write(Changes(rows={f"t{n}": row(f"t{n}", n) for n in range(20)}))
         assert store.retain(Retention(keep_s=None, max_bytes=1), T0).rows > 0
         assert store.retain(Retention(keep_s=None, max_bytes=None), T0).rows == 0
+
+    def test_what_a_task_logged_is_kept_once_and_in_order(self, store: Store) -> None:
+        """Told again, or in another order, it is the same; the newest batches of a task stay."""
+        told = [logged("x", T0 + n, f"line {n}") for n in range(BATCHES_KEPT + 3)]
+        for batch in (told[10:], told[:20], told):
+            cluster = Cluster(store)
+            cluster.apply([*batch, logged("y", T0, "of another")], T0 + 100)
+            store.write(cluster.take())
+        assert [shown(each)["lines"][0][3] for each in store.log("x")] == [f"line {n}" for n in range(3, len(told))]
+        assert [shown(each)["attempt"] for each in store.log("y")] == [1]
+        assert store.log("unknown") == []
+        assert store.task("x") is None
+
+    def test_log_lines_leave_before_their_tasks(self, store: Store) -> None:
+        """By an age of their own, and by bytes of their own, oldest first; at the latest with the tasks."""
+        cluster = Cluster(store)
+        cluster.apply([*life("t", T0), *(logged("t", T0 + n, "x" * 1000) for n in range(10))], T0 + 10)
+        store.write(cluster.take())
+        store.retain(Retention(logs_s=600.0), T0 + 603.5)
+        assert [each.at for each in store.log("t")] == [T0 + n for n in range(4, 10)]
+        store.retain(Retention(logs_bytes=2500), T0 + 20)
+        assert [each.at for each in store.log("t")] == [T0 + 8, T0 + 9]
+        assert store.task("t") is not None
+        store.retain(Retention(keep_s=600.0, logs_s=None), T0 + 700)
+        assert store.log("t") == []
+
+    def test_decisions_are_kept_once_and_by_age(self, store: Store) -> None:
+        """Read by time and group, newest first; told again they are the same; they leave by an age of their own."""
+        rows = [DecisionRow(f"g{n % 2}", T0 + n, "e", n % 3 == 0, b"\x80") for n in range(6)]
+        store.write(Changes(decisions=rows))
+        store.write(Changes(decisions=rows))
+        assert store.decisions(T0 + 1, T0 + 5) == rows[4:0:-1]
+        assert store.decisions(T0, T0 + 9, group="g1", limit=2) == [rows[5], rows[3]]
+        assert store.decisions(T0, T0 + 9, changed=True) == [rows[3], rows[0]]
+        assert store.latest_decisions(T0) == [rows[4], rows[5]]
+        store.retain(Retention(decisions_s=600.0), T0 + 603.5)
+        assert store.decisions(T0, T0 + 9) == [rows[5], rows[4]]
 
     def test_reading_goes_on_while_one_writes(self, store: Store) -> None:
         """Readers on other threads see whole transactions and no errors."""

@@ -55,7 +55,10 @@ class ActHandlers:
     def _asking(self, act: Act) -> Any:
         async def ask(request: Request) -> Response:
             target = request.query_params.get("target", "")
-            return await run_in_threadpool(self._form_page, act, target, request, {}, {})
+            # What a link fills in is shown and still has to be sent; arguments never come from a link.
+            open_fields = {field.name for field in act.fields if not field.private}
+            given = {name: value for name, value in request.query_params.items() if name in open_fields}
+            return await run_in_threadpool(self._form_page, act, target, request, given, {})
 
         return ask
 

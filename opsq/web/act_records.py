@@ -8,13 +8,14 @@ from typing import Any, Final
 
 from opsq.events.records import QueueItem, TaskDetail, WorkerItem
 from opsq.web.act_fields import Field
-from opsq.web.hands import Hands
+from opsq.web.hands import Hands, Scheduled
 
 DONE: Final = "done"
 FAILED: Final = "failed"
 REFUSED: Final = "refused"
 PLACES: Final = {
     "task": "tasks", "worker": "workers", "queue": "queues", "type": "types", "quarantine": "quarantine",
+    "error": "errors", "schedule": "schedules",
 }  # fmt: skip
 """Kind of target -> where it lives in URLs."""
 FINAL: Final = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
@@ -22,13 +23,17 @@ FINAL: Final = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of a target at the moment of acting. workers_up: how many may answer."""
+    """What is known of a target at the moment of acting. workers_up: how many may answer. muted: of an error.
+    entry: of the schedule.
+    """
 
     target: str
     workers_up: int = 0
     task: TaskDetail | None = None
     worker: WorkerItem | None = None
     queue: QueueItem | None = None
+    muted: bool | None = None
+    entry: Scheduled | None = None
 
     def before(self) -> dict[str, Any]:
         """The facts that an act is about to change, for the preview and the audit."""
@@ -43,6 +48,8 @@ class Seen:
         if self.queue is not None:
             queue = self.queue
             return {"waiting": queue.ready, "oldest_s": queue.oldest_age_s, "workers": len(queue.workers)}
+        if self.entry is not None:
+            return {"type": self.entry.task, "schedule": self.entry.schedule, "paused": self.entry.paused}
         return {}
 
 

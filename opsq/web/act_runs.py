@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from opsq.web.act_records import DONE, FAILED, FINAL, Done, Run, Seen
+from opsq.web.faces import task_face
 from opsq.web.hands import Hands, whole_call
 
 _CANNOT_STOP: Final = frozenset({"threads", "solo", "gevent", "eventlet"})
@@ -94,7 +95,7 @@ def may_revoke(seen: Seen) -> str:
     """Why a task cannot be revoked."""
     state = seen.task.item.state if seen.task is not None else "PENDING"
     if state in FINAL:
-        return f"it has ended: {state}"
+        return f"it has ended: {task_face(state).word}"
     return "it runs already; only stopping it helps: terminate" if state == "STARTED" else ""
 
 
@@ -102,7 +103,8 @@ def may_terminate(seen: Seen) -> str:
     """Why a task cannot be stopped."""
     if seen.task is None or seen.task.item.state != "STARTED":
         state = seen.task.item.state if seen.task is not None else "not known"
-        return f"it does not run: {state}"
+        said = task_face(state).word
+        return f"it has ended: {said}" if state in FINAL else f"it does not run: {said}"
     pool = next((one.pool for one in reversed(seen.task.tries) if one.pool), None)
     return f"the {pool} pool of {seen.task.item.worker} cannot stop a running task" if pool in _CANNOT_STOP else ""
 
@@ -118,7 +120,7 @@ def may_send_again(seen: Seen) -> str:
 def may_retry(seen: Seen) -> str:
     """Why a task cannot be retried."""
     if seen.task is not None and seen.task.item.state not in FINAL:
-        return f"it has not ended: {seen.task.item.state}"
+        return f"it has not ended: {task_face(seen.task.item.state).word}"
     return may_send_again(seen)
 
 
@@ -144,6 +146,57 @@ def drop(hands: Hands, seen: Seen, values: Mapping[str, Any]) -> Done:
     """Delete a message that was set aside."""
     hands.drop(seen.target)
     return Done(DONE, "deleted", {})
+
+
+def schedule(command: str) -> Run:
+    """Make an act that the leading beat carries out on the entry that is the target."""
+
+    def run(hands: Hands, seen: Seen, values: Mapping[str, Any]) -> Done:
+        given = {name: value for name, value in values.items() if value not in (None, "")}
+        return Done(DONE, hands.schedule(command, {"name": seen.target, **given}), {})
+
+    return run
+
+
+def known_entry(seen: Seen) -> str:
+    """Why nothing can be done to an entry of the schedule."""
+    return "" if seen.entry is not None else "the schedule has no such entry"
+
+
+def may_pause_entry(seen: Seen) -> str:
+    """Why an entry cannot be paused."""
+    return "it is paused already" if seen.entry is not None and seen.entry.paused else known_entry(seen)
+
+
+def may_resume_entry(seen: Seen) -> str:
+    """Why an entry cannot be resumed."""
+    return "it is not paused" if seen.entry is not None and not seen.entry.paused else known_entry(seen)
+
+
+def may_remove_entry(seen: Seen) -> str:
+    """Why an entry cannot be removed."""
+    if seen.entry is not None and seen.entry.source == "code":
+        return "it comes from the code; pause it, or take it out there"
+    return known_entry(seen)
+
+
+def noted(message: str) -> Run:
+    """Make an act whose entry in the audit is all it does."""
+
+    def run(hands: Hands, seen: Seen, values: Mapping[str, Any]) -> Done:
+        return Done(DONE, message, {})
+
+    return run
+
+
+def may_mute(seen: Seen) -> str:
+    """Why an error cannot be muted."""
+    return "it is muted already" if seen.muted else ""
+
+
+def may_unmute(seen: Seen) -> str:
+    """Why an error cannot be unmuted."""
+    return "" if seen.muted else "it is not muted"
 
 
 def up(seen: Seen) -> str:

@@ -15,6 +15,7 @@ from opsq.web.act_fields import Field
 from opsq.web.act_records import DONE, PLACES, Act, Seen
 from opsq.web.acts import ACTS
 from opsq.web.audit import Entry
+from opsq.web.faces import task_face
 from opsq.web.hands import whole_call
 from opsq.web.hiding import sees_payload
 from opsq.web.view_common import Places
@@ -28,12 +29,17 @@ _MOST_TEXT: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class ActButton:
-    """A button that asks before it acts. why_not: the reason when it is not possible, else empty."""
+    """A button that asks before it acts. why_not: the reason when it is not possible. file: it saves one instead.
+
+    primary: it is what the page is left for, as a rule.
+    """
 
     label: str
     href: str
     why_not: str
     danger: bool
+    file: bool = False
+    primary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,13 @@ def target_href(of: str, target: str, places: Places) -> str:
 
 def button(act: Act, target: str, why_not: str, places: Places) -> ActButton:
     """A button of one act."""
-    return ActButton(act.label + "…", places.to(f"/act/{act.name}", target=target), why_not, act.danger)
+    return ActButton(
+        act.label + "…",
+        places.to(f"/act/{act.name}", target=target),
+        why_not,
+        act.danger,
+        primary=act.name == "task-retry",
+    )
 
 
 def form(
@@ -131,7 +143,7 @@ def text_of(value: Any, name: str = "") -> str:
     if name.endswith("_s") and isinstance(value, int | float) and not isinstance(value, bool):
         return words.duration(value)
     if isinstance(value, str):
-        text = value
+        text = task_face(value).word if name == "state" else value
     elif isinstance(value, list | tuple):
         text = ", ".join(str(each) for each in value) or "none"
     else:

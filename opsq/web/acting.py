@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from opsq.errors import OpsqError
-from opsq.web import facts
+from opsq.web import facts, facts_schedules
 from opsq.web.access.door import Visitor
 from opsq.web.act_fields import WrongField, read_fields
 from opsq.web.act_records import DONE, FAILED, REFUSED, Act, Done, Seen
@@ -18,6 +18,7 @@ from opsq.web.act_view import ActButton, button
 from opsq.web.acts import ACTS
 from opsq.web.audit import Entry
 from opsq.web.deps import Deps
+from opsq.web.terms import parse
 
 log = logging.getLogger("opsq.web")
 
@@ -54,6 +55,10 @@ def look(deps: Deps, act: Act, target: str) -> Seen:
         return Seen(target, up, worker=next((worker for worker in workers if worker.name == target), None))
     if act.of == "queue":
         return Seen(target, up, queue=next((queue for queue in facts.queues(deps) if queue.name == target), None))
+    if act.of == "error":
+        return Seen(target, up, muted=deps.mutes is not None and target in deps.mutes.now())
+    if act.of == "schedule":
+        return Seen(target, up, entry=facts_schedules.entry(deps, target))
     return Seen(target, up)
 
 
@@ -114,11 +119,14 @@ def write_down(deps: Deps, entry: Entry) -> str:
     if deps.trail is None:
         return ""
     try:
-        return deps.trail.note(entry).hash
+        hash = deps.trail.note(entry).hash
     except OpsqError:
         # It is done already and cannot be taken back; the log is the only place left that can know.
         log.exception("an act could not be written into the audit: %s", msgspec.json.encode(entry).decode())
         return ""
+    if deps.mutes is not None:
+        deps.mutes.forget_age()
+    return hash
 
 
 def note_refusal(deps: Deps, act: str, target: str, by: By, reason: str) -> None:
@@ -137,9 +145,14 @@ def status_of(did: Did) -> int:
     return {DONE: 200, REFUSED: 409}.get(did.outcome, 502)
 
 
-def buttons_for(deps: Deps, of: str, target: str, visitor: Visitor) -> tuple[ActButton, ...]:
-    """The buttons that the page of a target shows to a visitor. Blocks on the store."""
-    allowed = [act for act in ACTS if act.of == of and act.permission in visitor.grants]
+def buttons_for(
+    deps: Deps, of: str, target: str, visitor: Visitor, besides: frozenset[str] = frozenset()
+) -> tuple[ActButton, ...]:
+    """The buttons that the page of a target shows to a visitor. besides: names of acts that it offers elsewhere.
+
+    Blocks on the store.
+    """
+    allowed = [act for act in ACTS if act.of == of and act.permission in visitor.grants and act.name not in besides]
     if not allowed:
         return ()
     seen = look(deps, allowed[0], target)
@@ -149,10 +162,12 @@ def buttons_for(deps: Deps, of: str, target: str, visitor: Visitor) -> tuple[Act
 def bulk_buttons(deps: Deps, q: str, visitor: Visitor) -> tuple[ActButton, ...]:
     """The buttons above the task list: acts on everything under its filter, each with a preview, and its files."""
     reason = "" if q else "needs a filter: all of history is never meant"
+    if parse(q, deps.clock.now()).fault is not None:
+        reason = "the search line cannot be read whole, and without a term more would be meant"
     if deps.hands is None:
         reason = "this monitor only watches"
     files = tuple(
-        ActButton(label, deps.places.to(f"/api/v1/tasks.{form}", **({"q": q} if q else {})), "", False)
+        ActButton(label, deps.places.to(f"/api/v1/tasks.{form}", **({"q": q} if q else {})), "", False, file=True)
         for label, form in (("CSV", "csv"), ("JSON lines", "jsonl"))
     )
     if "act" not in visitor.grants:

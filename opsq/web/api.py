@@ -103,12 +103,11 @@ def overview(
 def counts(found: Overview, counters: Counters) -> Counts:
     """Count tasks by where they are, and attempts that were retried."""
     states = found.states
-    retried = sum(n for (outcome, _, _, _), n in counters.outcomes.items() if outcome in ("retried", "RETRY"))
     return Counts(
         executed=sum(states.get(state, 0) for state in EXECUTED),
         succeeded=states.get("SUCCESS", 0),
         failed=states.get("FAILURE", 0),
-        retried=retried,
+        retried=counters.ended.get("retried", 0),
         revoked=states.get("REVOKED", 0),
         rejected=states.get("REJECTED", 0),
         running=states.get("STARTED", 0),

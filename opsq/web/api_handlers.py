@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -11,19 +11,22 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from opsq.events.records import QueueItem
+from opsq.events.diagnosis.explained import explained
+from opsq.events.records import QueueItem, TaskItem
 from opsq.web import api, facts, hiding
 from opsq.web.access.door import Visitor
 from opsq.web.deps import Deps
-from opsq.web.export import TASK_COLUMNS, as_file, task_chunks
+from opsq.web.export import TASK_COLUMNS, as_file, chosen_chunks, task_chunks
 from opsq.web.hands import Hands, Peeked, SetAside
 from opsq.web.live import CLOSING, HEARTBEAT, IDLE_TICK_S, OPENING, event
+from opsq.web.page_why import API_S, of_task
 from opsq.web.terms import Filter, parse
 from opsq.web.view_common import Ask, parse_ask
 
 PEEK_ROWS: Final = 20
 MOST_PEEKED: Final = 100
 QUARANTINE_ROWS: Final = 1_000
+MOST_CHOSEN: Final = 1_000
 QUIET_TICKS: Final = 15
 
 
@@ -75,6 +78,13 @@ class ApiHandlers:
             raise HTTPException(404, "No such task is known here")
         return json_response(api.ApiTask(found))
 
+    async def why(self, request: Request) -> Response:
+        """Answer with the diagnosis of one task, or 404."""
+        found = await run_in_threadpool(facts.task, self._deps, request.path_params["id"], request.state.visitor)
+        if found is None:
+            raise HTTPException(404, "No such task is known here")
+        return await answer(lambda: explained(of_task(self._deps, found, self._deps.clock.now(), API_S)))
+
     async def workers(self, request: Request) -> Response:
         """Answer with the workers."""
         return await answer(lambda: api.ApiWorkers(facts.workers(self._deps)))
@@ -107,20 +117,27 @@ class ApiHandlers:
         return json_response(ApiVisitor(visitor.name, visitor.how, tuple(sorted(visitor.grants))))
 
     async def csv(self, request: Request) -> Response:
-        """Answer with the tasks under a filter as CSV."""
-        asked, ask = self._asked(request)
-        return as_file("opsq-tasks", "csv", TASK_COLUMNS, task_chunks(self._deps, asked, ask.visitor))
+        """Answer with the tasks under a filter, or of some ids, as CSV."""
+        return as_file("opsq-tasks", "csv", TASK_COLUMNS, self._wanted(request))
 
     async def jsonl(self, request: Request) -> Response:
-        """Answer with the tasks under a filter as JSON lines."""
-        asked, ask = self._asked(request)
-        return as_file("opsq-tasks", "jsonl", TASK_COLUMNS, task_chunks(self._deps, asked, ask.visitor))
+        """Answer with the tasks under a filter, or of some ids, as JSON lines."""
+        return as_file("opsq-tasks", "jsonl", TASK_COLUMNS, self._wanted(request))
 
     async def events(self, request: Request) -> Response:
         """Answer with a stream that tells which tasks changed."""
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         parts = self._deps.gate.limited(request.state.visitor, changes(self._deps))
         return StreamingResponse(parts, media_type="text/event-stream", headers=headers)
+
+    def _wanted(self, request: Request) -> Iterator[tuple[TaskItem, ...]]:
+        ids = list(dict.fromkeys(request.query_params.getlist("id")))
+        if len(ids) > MOST_CHOSEN:
+            raise HTTPException(400, f"id: expected at most {MOST_CHOSEN}")
+        if ids:
+            return chosen_chunks(self._deps, ids, request.state.visitor)
+        asked, ask = self._asked(request)
+        return task_chunks(self._deps, asked, ask.visitor)
 
     def _asked(self, request: Request) -> tuple[Filter, Ask]:
         params = dict(request.query_params)

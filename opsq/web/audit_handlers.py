@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from opsq.web import words
-from opsq.web.act_view import text_of
+from opsq.web.act_view import target_href, text_of
+from opsq.web.acts import BY_NAME
 from opsq.web.audit import Checked, Kept, Trail
 from opsq.web.deps import Deps
 from opsq.web.export import AUDIT_COLUMNS, as_file, audit_chunks
@@ -33,13 +34,14 @@ class ApiAudit(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """One act in words. face: css and icon of its outcome."""
+    """One act in words. act: its name; said: as the pages call it. face: css and icon of its outcome."""
 
     id: str
     at: float
     who: str
     source: str
     act: str
+    said: str
     target: str
     href: str
     face: str
@@ -141,13 +143,16 @@ def _verdict(found: tuple[Kept, ...], checked: Checked | None) -> tuple[str, boo
 
 def _row(kept: Kept, places: Places) -> AuditRow:
     entry = kept.entry
-    asked = ", ".join(f"{name} {text_of(value, name)}" for name, value in entry.values.items())
+    act = BY_NAME.get(entry.act)
+    labels = {field.name: field.label for field in act.fields} if act is not None else {}
+    asked = ", ".join(f"{labels.get(name, name)}: {text_of(value, name)}" for name, value in entry.values.items())
     before = ", ".join(f"{name} {text_of(value, name)}" for name, value in entry.before.items() if value is not None)
-    task = places.task(entry.target) if entry.act.startswith("task-") and entry.target else ""
     return AuditRow(
         id=f"a{kept.id}", at=entry.at, who=entry.who or "nobody", source=entry.source, act=entry.act,
-        target=entry.target, href=task, face=_FACES.get(entry.outcome, "unknown"),
-        outcome=entry.outcome or "unreadable", message=entry.message, asked=asked, before=before, intact=kept.intact,
+        said=f"{act.label}, {act.of}" if act is not None else entry.act.replace("-", " ").capitalize(),
+        target=entry.target, href=target_href(act.of, entry.target, places) if act is not None and entry.target else "",
+        face=_FACES.get(entry.outcome, "unknown"), outcome=entry.outcome or "unreadable", message=entry.message,
+        asked=asked, before=before, intact=kept.intact,
     )  # fmt: skip
 
 

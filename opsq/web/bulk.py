@@ -7,13 +7,14 @@ was, so that what arrives meanwhile is not acted on. Each task is looked at agai
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -43,12 +44,16 @@ FIRST_ROWS: Final = 10
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What to act on. ids: chosen tasks; empty for everything under ``q``. until: the newest row key there was."""
+    """What to act on. ids: chosen tasks; empty for everything under ``q``. until: the newest row key there was.
+
+    per_s: at most so many tasks a second; None as fast as it goes.
+    """
 
     verb: str
     q: str = ""
     ids: tuple[str, ...] = ()
     until: int | None = None
+    per_s: Annotated[float, msgspec.Meta(ge=0.1, le=10_000)] | None = None
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +132,7 @@ def preview(deps: Deps, asked: Asked, by: By) -> Preview:
     return Preview(
         verb=asked.verb, q=asked.q, ids=asked.ids, until=until, matching=matching, looked=looked, would=would,
         at_least=bool(page and page.at_least), left_out=dict(left_out.most_common()), types=dict(types.most_common(20)),
-        about_s=expected / PER_S[asked.verb], first=tuple(first),
+        about_s=expected / min(PER_S[asked.verb], asked.per_s or math.inf), first=tuple(first),
     )  # fmt: skip
 
 
@@ -254,11 +259,18 @@ class Jobs:
                     job.seen += 1
                 continue
             batch.append(found)
-            if len(batch) >= (1 if job.asked.verb == "retry" else CHUNK):
+            if len(batch) >= (1 if job.asked.verb == "retry" or job.asked.per_s else CHUNK):
                 do(job, batch)
                 batch = []
+                self._keep_pace(job)
         if batch:
             do(job, batch)
+
+    def _keep_pace(self, job: Job) -> None:
+        """Wait until the next task may have its turn; a stop ends the waiting."""
+        if job.asked.per_s:
+            due_at = job.began_at + (job.done + job.failed) / job.asked.per_s
+            job.stopping.wait(max(0.0, due_at - self._deps.clock.now()))
 
     def _retry(self, job: Job, batch: Iterable[TaskDetail]) -> None:
         hands = self._deps.hands

@@ -46,7 +46,7 @@ class BulkView:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """The page of a job. percent: how far it is."""
+    """The page of a job. percent: how far it is. again: where it tells how it goes on."""
 
     heading: str
     running: bool
@@ -57,6 +57,7 @@ class JobView:
     stop: str
     id: str
     back: str
+    again: str
 
 
 class BulkHandlers:
@@ -80,7 +81,9 @@ class BulkHandlers:
         """Begin the job that a preview showed, and lead to its page."""
         fields = await read_form(request)
         last = {name: values[-1] for name, values in fields.items()}
-        asked = self._asked(request, {"q": last.get("q", ""), "ids": fields.get("id", []), "until": last.get("until")})
+        given = {"q": last.get("q", ""), "ids": fields.get("id", [])}
+        given |= {name: last[name] for name in ("until", "per_s") if last.get(name)}
+        asked = self._asked(request, given)
         job = await self._begin(request, asked)
         return RedirectResponse(self._deps.places.to("/bulk-job", id=job.id), status_code=303)
 
@@ -166,14 +169,14 @@ class BulkHandlers:
         beware = []
         if found.matching > MOST:
             beware.append(f"At most {words.count(MOST)} tasks are worked on, the newest first.")
-        if found.verb == "retry":
+        if found.verb == "retry" and found.would:
             beware.append("Each is sent as a new task. If the cause of a failure is still there, it fails again.")
         return BulkView(
             heading=f"{found.verb.capitalize()} {would}", action=places.to(f"/bulk/{found.verb}"),
             cancel=places.to("/tasks", q=found.q), filter=found.q or f"{len(found.ids)} chosen",
             would=f"{would} of {'≥ ' if found.at_least else ''}{words.count(found.matching)}: "
             + (", ".join(f"{count} {name}" for name, count in found.types.items()) or "none"),
-            takes=f"about {words.duration(found.about_s)}",
+            takes=f"about {words.duration(found.about_s)}" if found.would else words.NOT_APPLICABLE,
             left_out=tuple(f"{words.count(count)}: {reason}" for reason, count in found.left_out.items()),
             beware=tuple(beware),
             rows=tuple(
@@ -196,7 +199,7 @@ class BulkHandlers:
             sentence=f"{told.done} done, {told.failed} failed, {sum(told.left_out.values())} left out.{left}",
             left_out=tuple(f"{words.count(count)}: {reason}" for reason, count in told.left_out.items()),
             error=told.first_error, stop=self._deps.places.to("/bulk-stop"), id=told.id,
-            back=self._deps.places.to("/tasks", q=told.q),
+            back=self._deps.places.to("/tasks", q=told.q), again=self._deps.places.to("/bulk-job", id=told.id),
         )  # fmt: skip
 
     def _page(self, template: str, title: str, request: Request, view: Any) -> Response:

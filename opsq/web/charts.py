@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from opsq.web import words
+from opsq.web.charts_data import Plot, Values
 
 BOX_WIDTH = 600
 HEADROOM = 6
 HEAT_STEPS = 5
 _LOG_TICKS_S = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 21_600.0, 86_400.0)
-
-Values = Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +52,11 @@ class LegendItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """A moment on the time axis. at: percent."""
-
-    at: float
-    label: str
-    major: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Chart:
-    """All that a template needs to write one chart. height: of the plot, in pixels, without the axis."""
+    """All that a template needs to write one chart. height: of the plot, in pixels, without the axis.
+
+    plot: the same as numbers, for the script and the table.
+    """
 
     id: str
     title: str
@@ -75,7 +68,7 @@ class Chart:
     legend: tuple[LegendItem, ...]
     x_ticks: tuple[Tick, ...] = ()
     limit: Tick | None = None
-    marks: tuple[Mark, ...] = ()
+    plot: Plot | None = None
 
     @property
     def box_height(self) -> int:
@@ -85,10 +78,13 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Maps a value to y in pixels (0 is the top). Made by ``linear`` or ``logarithmic``."""
+    """Maps a value to y in pixels (0 is the top). Made by ``linear`` or ``logarithmic``. low, high: at the edges."""
 
     to_y: Callable[[float], float]
     ticks: tuple[Tick, ...]
+    low: float
+    high: float
+    log: bool = False
 
 
 def linear(values: Sequence[Values], height: int, say: Callable[[float], str] = words.significant) -> Scale:
@@ -100,7 +96,8 @@ def linear(values: Sequence[Values], height: int, say: Callable[[float], str] = 
         return height - span * min(max(value, 0.0), top) / top
 
     wanted = (top, top / 2, 0.0) if height >= 90 else (top, 0.0)
-    return Scale(to_y, tuple(Tick(say(value), round(to_y(value), 1)) for value in wanted))
+    ticks = tuple(Tick(say(value), round(to_y(value), 1)) for value in wanted)
+    return Scale(to_y, ticks, 0.0, top * height / span)
 
 
 def logarithmic(values: Sequence[Values], height: int) -> Scale:
@@ -119,7 +116,7 @@ def logarithmic(values: Sequence[Values], height: int) -> Scale:
         return height - span * min(max(share, 0.0), 1.0)
 
     ticks = tuple(Tick(words.duration(t), round(to_y(t), 1)) for t in reversed(_LOG_TICKS_S[first : last + 1]))
-    return Scale(to_y, ticks)
+    return Scale(to_y, ticks, 10**bottom, 10 ** (bottom + (top - bottom) * height / span), log=True)
 
 
 def nice_above(value: float) -> float:
@@ -130,10 +127,13 @@ def nice_above(value: float) -> float:
     return next((step * power for step in (1, 1.5, 2, 3, 5, 8) if step * power >= value * 0.9999), 10 * power)
 
 
-def trace(values: Values, scale: Scale, css: str, *, area: bool = False, height: int = 0) -> Trace:
-    """Draw one series from edge to edge; with ``area`` the space below it down to ``height`` as well."""
+def trace(values: Values, scale: Scale, css: str, *, area: bool = False, height: int = 0, open: bool = True) -> Trace:
+    """Draw one series from edge to edge; with ``area`` the space below it down to ``height`` as well.
+
+    open: the last bucket still fills.
+    """
     points = _points(values, scale.to_y, BOX_WIDTH)
-    closed, last = _split_open(points)
+    closed, last = _split_open(points) if open else (points, [])
     return Trace(css, _path(closed), _path(last), _area(points, height) if area else "")
 
 

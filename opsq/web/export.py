@@ -72,6 +72,13 @@ def task_chunks(deps: Deps, asked: Filter, visitor: Visitor) -> Iterator[tuple[T
         before = page.older
 
 
+def chosen_chunks(deps: Deps, ids: Sequence[str], visitor: Visitor) -> Iterator[tuple[TaskItem, ...]]:
+    """The tasks of these ids as the visitor may see them, in this order; unknown ones are left out. Blocks."""
+    for start in range(0, len(ids), CHUNK_ROWS):
+        found = map(deps.query.task, ids[start : start + CHUNK_ROWS])
+        yield tuple(hiding.item(one.item, visitor) for one in found if one is not None)
+
+
 def audit_chunks(walk: Iterator[Kept]) -> Iterator[tuple[Entry, ...]]:
     """The audit, newest first, in chunks. Blocks on the store."""
     chunk: list[Entry] = []

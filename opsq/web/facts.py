@@ -7,6 +7,7 @@ Thread: any; each function blocks as long as the store takes, so the asyncio sid
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from msgspec import structs
@@ -19,12 +20,11 @@ from opsq.events.records import (
     Point,
     QueueItem,
     TaskDetail,
-    TaskItem,
     TaskPage,
     TaskTypeItem,
     WorkerItem,
 )
-from opsq.events.search import of
+from opsq.events.search import literal, of
 from opsq.events.views import ErrorGroup, FlowItem
 from opsq.events.workflows import Workflow
 from opsq.web import api, hiding
@@ -32,13 +32,13 @@ from opsq.web.access.door import STRANGER, Visitor
 from opsq.web.deps import Deps
 from opsq.web.hands import SetAside
 from opsq.web.memo import HISTORY_S, NOW_S
-from opsq.web.metrics import Scrape
 from opsq.web.terms import Filter
-from opsq.web.view_common import RANGES, Ask, Range
-from opsq.web.view_overview import MAX_FAILURES, OverviewFacts
+from opsq.web.view_common import Ask
 from opsq.web.view_queues import LATEST, QueueFacts
+from opsq.web.view_range import RANGES, Range
 from opsq.web.view_task import Usual
-from opsq.web.view_tasks import series_of
+from opsq.web.view_task_around import Around
+from opsq.web.view_task_chart import series_of
 from opsq.web.view_type import TypeFacts
 from opsq.web.view_worker import MAX_RUNNING, WorkerFacts
 
@@ -53,9 +53,8 @@ MOST_ASIDE: Final = 200
 BROKER_S: Final = 5.0
 MAX_FLOWS: Final = 200
 MAX_WORKER_SERIES: Final = 30
-SCRAPE_WINDOW_S: Final = 300.0
 USUAL_WINDOW_S: Final = 86_400.0
-LEAST_POINTS: Final = 30
+MOST_BUCKETS: Final = 120
 
 
 def _history(deps: Deps, key: tuple[object, ...], read: Callable[[], T]) -> T:
@@ -74,72 +73,13 @@ def queues(deps: Deps) -> tuple[QueueItem, ...]:
 
 def width_for(chosen: Range) -> int | None:
     """Pick the bucket width of a range's charts; None leaves it to the history."""
-    return {900: 10, 3600: 60}.get(int(chosen.length_s))
-
-
-def range_for(deps: Deps, ask: Ask) -> Range:
-    """Pick the range: what was asked, else 15 minutes while there is nothing older to see."""
-    if ask.range_given:
-        return ask.range
-    older = _history(deps, ("older",), lambda: _has_older(deps))
-    return ask.range if older else RANGES[0]
-
-
-def _has_older(deps: Deps) -> bool:
-    points = deps.query.series(RANGES[1].length_s)
-    edge = deps.clock.now() - RANGES[0].length_s
-    return any(point.arrived or point.done for point in points if point.at + point.width_s < edge)
-
-
-def overview_facts(deps: Deps, ask: Ask, shown: Range) -> OverviewFacts:
-    """Read what the overview is made from."""
-    length, width = shown.length_s, width_for(shown)
-    found_queues, found_workers = queues(deps), workers(deps)
-    began_at = min((worker.first_seen_at for worker in found_workers), default=0.0)
-    points = _history(deps, ("series", length), lambda: deps.query.series(length, width_s=width))
-    skip = unwatched(points, began_at)
-    return OverviewFacts(
-        overview=deps.query.overview(),
-        points=points[skip:],
-        queues=found_queues,
-        queue_points=_history(deps, ("queues", length), lambda: _queue_points(deps, found_queues, length, width, skip)),
-        workers=found_workers,
-        worker_points=_history(
-            deps, ("heat", length), lambda: _worker_points(deps, found_workers, length, width, skip)
-        ),
-        types=task_types(deps, shown),
-        failures=_failures(deps, ask.visitor),
-    )
-
-
-def _failures(deps: Deps, visitor: Visitor) -> tuple[TaskItem, ...]:
-    newest = _history(deps, ("failures",), lambda: deps.query.tasks(of(state="failed"), limit=MAX_FAILURES))
-    return hiding.page(newest, visitor).items
-
-
-def unwatched(points: Sequence[Point], began_at: float) -> int:
-    """Count the leading buckets from before anybody watched: they are not zero but unknown, and are not drawn."""
-    seen = next((i for i, p in enumerate(points) if p.at + p.width_s > began_at or p.arrived or p.done), len(points))
-    return max(0, min(seen, len(points) - LEAST_POINTS))
-
-
-def _queue_points(
-    deps: Deps, found: Sequence[QueueItem], length: float, width: int | None, skip: int
-) -> dict[str, Sequence[Point]]:
-    names = [queue.name for queue in found[:MAX_QUEUE_SERIES]]
-    return {name: deps.query.series(length, queue=name, width_s=width)[skip:] for name in names}
-
-
-def _worker_points(
-    deps: Deps, found: Sequence[WorkerItem], length: float, width: int | None, skip: int
-) -> dict[str, Sequence[Point]]:
-    names = [worker.name for worker in found if worker.slots][:MAX_WORKER_SERIES]
-    return {name: deps.query.series(length, worker=name, width_s=width)[skip:] for name in names}
+    return None if chosen.own else {900: 10, 3600: 60}.get(int(chosen.length_s))
 
 
 def task_types(deps: Deps, shown: Range) -> tuple[TaskTypeItem, ...]:
     """Read the task types of a range."""
-    return _history(deps, ("types", shown.key), lambda: deps.query.task_types(shown.length_s))
+    key = ("types", shown.length_s, shown.end_at)
+    return _history(deps, key, lambda: deps.query.task_types(shown.length_s, until=shown.end_at))
 
 
 def task_page(deps: Deps, asked: Filter, ask: Ask) -> tuple[TaskPage, Facets]:
@@ -154,7 +94,7 @@ def filter_points(deps: Deps, asked: Filter, ask: Ask) -> tuple[Point, ...]:
     chosen = series_of(asked)
     if chosen is None:
         return ()
-    return _one_series(deps, ask.range, type=chosen.type, queue=chosen.queue, worker=chosen.worker)
+    return series_over(deps, ask.range, type=chosen.type, queue=chosen.queue, worker=chosen.worker)
 
 
 def task(deps: Deps, task_id: str, visitor: Visitor = STRANGER) -> TaskDetail | None:
@@ -172,10 +112,10 @@ def usual(deps: Deps, type_name: str | None) -> Usual:
     return Usual(found.broker, found.prefetch, found.run) if found else Usual()
 
 
-def queue_points(deps: Deps, shown: Range) -> dict[str, Sequence[Point]]:
-    """Read the history of every queue over a range."""
-    length, width = shown.length_s, width_for(shown)
-    return _history(deps, ("queues", length), lambda: _queue_points(deps, queues(deps), length, width, 0))
+def queue_points(deps: Deps, shown: Range, skip: int = 0) -> dict[str, Sequence[Point]]:
+    """Read the history of every queue over a range, without the first ``skip`` buckets."""
+    names = [queue.name for queue in queues(deps)[:MAX_QUEUE_SERIES]]
+    return {name: series_over(deps, shown, queue=name)[skip:] for name in names}
 
 
 def queue(deps: Deps, name: str, ask: Ask) -> QueueFacts | None:
@@ -187,7 +127,7 @@ def queue(deps: Deps, name: str, ask: Ask) -> QueueFacts | None:
     return QueueFacts(
         queue=found,
         signals=_history(deps, ("queue", name), lambda: deps.views.queue_signals(name)),
-        points=_one_series(deps, ask.range, queue=name),
+        points=series_over(deps, ask.range, queue=name),
         workers=workers(deps),
         types=_history(deps, ("queue-types", name), lambda: deps.query.facets(of(queue=literal(name)))).type,
         latest=hiding.page(latest, ask.visitor).items,
@@ -201,29 +141,27 @@ def worker(deps: Deps, name: str, ask: Ask) -> WorkerFacts | None:
         return None
     running = deps.query.tasks(of(worker=literal(name), state="running"), limit=MAX_RUNNING)
     latest = deps.query.tasks(of(worker=literal(name)), limit=LATEST)
-    types = _history(deps, ("worker-types", name), lambda: deps.query.facets(of(worker=literal(name)))).type
+    facets = _history(deps, ("worker-facets", name), lambda: deps.query.facets(of(worker=literal(name))))
     return WorkerFacts(
         worker=found,
-        points=_one_series(deps, ask.range, worker=name),
+        points=series_over(deps, ask.range, worker=name),
         running=hiding.page(running, ask.visitor).items,
         latest=hiding.page(latest, ask.visitor).items,
         history=deps.views.worker_history(name),
-        types=sorted(value.value for value in types if value.value),
+        types=sorted(value.value for value in facets.type if value.value),
         usual=usual_runs(deps),
+        held=sum(value.count for value in facets.state if value.value == "RECEIVED"),
+        can_act=deps.hands is not None,
     )
 
 
-def _one_series(
+def series_over(
     deps: Deps, shown: Range, *, type: str | None = None, queue: str | None = None, worker: str | None = None
 ) -> tuple[Point, ...]:
-    length, width = shown.length_s, width_for(shown)
-    key = ("one", type, queue, worker, length)
-    return _history(deps, key, lambda: deps.query.series(length, type=type, queue=queue, worker=worker, width_s=width))
-
-
-def literal(name: str) -> str:
-    """Write a name as a pattern that only fits itself; letters with a meaning fit any letter."""
-    return "".join("?" if letter in "*?[]," else letter for letter in name)
+    """Read the history of everything, or of one type, queue or worker, over a range."""
+    key = ("one", type, queue, worker, shown.length_s, shown.end_at)
+    read = partial(deps.query.series, type=type, queue=queue, worker=worker, width_s=width_for(shown))
+    return _history(deps, key, lambda: read(shown.length_s, until=shown.end_at))
 
 
 def usual_runs(deps: Deps) -> dict[str, Percentiles | None]:
@@ -240,9 +178,25 @@ def errors(deps: Deps, visitor: Visitor) -> tuple[ErrorGroup, ...]:
 
 def error(deps: Deps, fault: str, ask: Ask) -> ErrorGroup | None:
     """Read one error group as the visitor may see it."""
-    length = ask.range.length_s
-    found = _history(deps, ("error", fault, length), lambda: deps.views.error(fault, window_s=length))
+    length, end = ask.range.length_s, ask.range.end_at
+    found = _history(deps, ("error", fault, length, end), lambda: deps.views.error(fault, window_s=length, until=end))
     return None if found is None else _seen_error(found, ask.visitor)
+
+
+def error_counts(deps: Deps, asked: Filter, ask: Ask) -> dict[str, int | None]:
+    """Count failures by the exception's type under a filter; None where it has terms that nobody counts them by."""
+    names = {term.name for term in asked.terms} - {"state", "exception"}
+    if not hiding.sees_payload(ask.visitor):
+        return {}
+    exact = not asked.text and not asked.fault and names <= {"type"}
+    by_type = asked.value("type") if exact and names else ""
+    counts: dict[str, int | None] = {}
+    for group in errors(deps, ask.visitor)[:MOST_ERRORS_READ]:
+        found = error(deps, group.fault, ask) if by_type else group
+        failed = 0 if found is None else found.types.get(by_type, 0) if by_type else found.failed
+        if failed:
+            counts[group.type] = (counts.get(group.type) or 0) + failed if exact else None
+    return counts
 
 
 def error_of(deps: Deps, detail: TaskDetail, ask: Ask) -> ErrorGroup | None:
@@ -256,6 +210,28 @@ def error_of(deps: Deps, detail: TaskDetail, ask: Ask) -> ErrorGroup | None:
     if failed.fingerprint is None and not hiding.sees_payload(ask.visitor):
         return None
     return error(deps, fault_of(failed.exception, failed.traceback, failed.fingerprint), ask)
+
+
+def around(deps: Deps, detail: TaskDetail) -> Around:
+    """Read what was around a task: its worker at that time, and the workflow it belongs to, where it is still known."""
+    item = detail.item
+    found = next((each for each in workers(deps) if each.name == item.worker), None)
+    at = item.finished_at or item.started_at or item.received_at
+    root = item.root_id or item.id
+    flow = next((each for each in workflows(deps) if each.root == root), None)
+    return Around(found, _bucket_at(deps, found.name, at) if found is not None and at else None, flow)
+
+
+def _bucket_at(deps: Deps, worker: str, at: float) -> Point | None:
+    """Read a worker's figures at a moment, from buckets as fine as are worth reading."""
+    ago = deps.clock.now() - at
+    width = next((width for width in (10, 60, 3600) if ago < width * MOST_BUCKETS), None)
+    if width is None:
+        return None
+    points = _history(
+        deps, ("then", worker, int(at), width), lambda: deps.query.series(ago + width, worker=worker, width_s=width)
+    )
+    return next((point for point in points if point.at <= at < point.at + width), None)
 
 
 def _seen_error(group: ErrorGroup, visitor: Visitor) -> ErrorGroup:
@@ -293,14 +269,16 @@ def task_type(deps: Deps, name: str, ask: Ask) -> TypeFacts | None:
     if item is None and not any(value.value == name for value in facets.type):
         return None
     latest = deps.query.tasks(of(type=literal(name)), limit=LATEST)
-    length = ask.range.length_s
+    length, end = ask.range.length_s, ask.range.end_at
     failing = [deps.views.error(group.fault) for group in errors(deps, ask.visitor)[:MOST_ERRORS_READ]]
     return TypeFacts(
         name=name,
         item=item,
         whole_s=sum(each.total_s for each in types),
-        points=_one_series(deps, ask.range, type=name),
-        columns=_history(deps, ("shape", name, length), lambda: deps.views.run_shape(name, window_s=length)),
+        points=series_over(deps, ask.range, type=name),
+        columns=_history(
+            deps, ("shape", name, length, end), lambda: deps.views.run_shape(name, window_s=length, until=end)
+        ),
         errors=[_seen_error(group, ask.visitor) for group in failing if group is not None and name in group.types][:8],
         queues=facets.queue,
         workers=facets.worker,
@@ -330,18 +308,6 @@ def workflows(deps: Deps) -> tuple[FlowItem, ...]:
 def workflow(deps: Deps, root: str) -> Workflow | None:
     """Read one workflow."""
     return _history(deps, ("workflow", root), lambda: deps.views.workflow(root))
-
-
-def scrape(deps: Deps) -> Scrape:
-    """Read everything that ``/metrics`` tells."""
-    return Scrape(
-        counters=deps.query.counters(),
-        strip=deps.query.strip(),
-        freshness=deps.query.freshness(),
-        workers=deps.query.workers(),
-        queues=deps.query.queues(),
-        types=deps.query.task_types(SCRAPE_WINDOW_S),
-    )
 
 
 def api_overview(deps: Deps) -> api.ApiOverview:

@@ -13,6 +13,8 @@ from opsq.web.view_common import Places
 
 FOLD_FROM: Final = 5
 MAX_BOXES: Final = 120
+#: Bodies that hang on bodies that hang on bodies … are put right of each other so many times.
+MOST_NESTED: Final = 20
 BOX_WIDTH: Final = 184
 BOX_HEIGHT: Final = 40
 GAP_X: Final = 56
@@ -58,24 +60,29 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class _Bunch:
-    """What one box stands for. key: identifies it, its parent's key: where its edge comes from."""
+    """What one box stands for. key: identifies it. parents: keys of those that its edges come from."""
 
     key: str
-    parent: str
+    parents: tuple[str, ...]
     depth: int
     members: tuple[FlowNode, ...]
 
 
 def graph(flow: Workflow, here: str, places: Places) -> Graph:
-    """Draw a workflow; five or more calls of one task by the same caller are one box."""
+    """Draw a workflow; five or more calls of one task by the same caller, or in one group, are one box.
+
+    A chord's body hangs on all of its header.
+    """
     bunches = _bunches(flow.nodes)
     shown = bunches[:MAX_BOXES]
     places_of = _places(shown)
+    critical = {bunch.key for bunch in shown if any(node.critical for node in bunch.members)}
     boxes = tuple(_box(bunch, places_of[bunch.key], flow.root, here, places) for bunch in shown)
     edges = tuple(
-        _edge(places_of[bunch.parent], places_of[bunch.key], any(node.critical for node in bunch.members))
+        _edge(places_of[above], places_of[bunch.key], above in critical and bunch.key in critical)
         for bunch in shown
-        if bunch.parent in places_of and bunch.parent != bunch.key
+        for above in bunch.parents
+        if above in places_of and above != bunch.key
     )
     columns = 1 + max((bunch.depth for bunch in shown), default=0)
     bottom = max((y for _, y in places_of.values()), default=0)
@@ -85,32 +92,55 @@ def graph(flow: Workflow, here: str, places: Places) -> Graph:
 
 
 def _bunches(nodes: Sequence[FlowNode]) -> list[_Bunch]:
-    """Put members that are alike together: same caller's box, same task, and nobody among them is told apart."""
-    by_parent: dict[tuple[str, str | None, int], list[FlowNode]] = {}
+    """Put members that are alike together: same task and group, called from the same box."""
     box_of: dict[str, str] = {}
+    boxes_of_group: dict[str, list[str]] = {}
     found: list[_Bunch] = []
-    for depth in sorted({node.depth for node in nodes}):
-        by_parent.clear()
+    columns = _columns(nodes)
+    for depth in sorted(set(columns.values())):
+        alike: dict[tuple[str, str | None, str | None], list[FlowNode]] = {}
         for node in nodes:
-            if node.depth == depth:
+            if columns[node.id] == depth:
                 above = box_of.get(node.parent_id or "", "")
-                by_parent.setdefault((above, node.name, depth), []).append(node)
-        for (above, _, _), members in by_parent.items():
-            groups = [members] if len(members) >= FOLD_FROM else [[node] for node in members]
-            for group in groups:
-                key = group[0].id
-                box_of.update((node.id, key) for node in group)
-                found.append(_Bunch(key, above, depth, tuple(group)))
+                alike.setdefault((above, node.name, node.group), []).append(node)
+        for (above, _, _), members in alike.items():
+            for bunch in [members] if len(members) >= FOLD_FROM else [[node] for node in members]:
+                first = bunch[0]
+                box_of.update((node.id, first.id) for node in bunch)
+                if first.group is not None:
+                    boxes_of_group.setdefault(first.group, []).append(first.id)
+                joined = boxes_of_group.get(first.follows, [above]) if first.follows is not None else [above]
+                found.append(_Bunch(first.id, tuple(dict.fromkeys(joined)), depth, tuple(bunch)))
     return found
 
 
+def _columns(nodes: Sequence[FlowNode]) -> dict[str, int]:
+    """Give each member its column: one right of its caller, a chord's body one right of all of its header."""
+    columns = {node.id: node.depth for node in nodes}
+    for _ in range(MOST_NESTED):
+        ends: dict[str, int] = {}
+        for node in nodes:
+            if node.group is not None:
+                ends[node.group] = max(ends.get(node.group, 0), columns[node.id])
+        moved = False
+        for node in nodes:
+            after = columns.get(node.parent_id or "", columns[node.id] - 1)
+            wanted = 1 + max(after, ends.get(node.follows or "", after))
+            if wanted > columns[node.id]:
+                columns[node.id], moved = wanted, True
+        if not moved:
+            break
+    return columns
+
+
 def _places(bunches: Sequence[_Bunch]) -> dict[str, tuple[int, int]]:
-    """Place boxes: column by depth, row below the caller's or the first free one of the column."""
+    """Place boxes: column by depth, beside the middle of what they hang on, or the first free row of the column."""
     free: dict[int, int] = {}
     found: dict[str, tuple[int, int]] = {}
     for bunch in bunches:
-        above = found.get(bunch.parent, (0, 1))[1]
-        y = max(free.get(bunch.depth, 1), above if bunch.depth not in free else 1)
+        above = [found[key][1] for key in bunch.parents if key in found]
+        wanted = (min(above) + max(above)) // 2 if above else 1
+        y = max(free.get(bunch.depth, 1), wanted)
         found[bunch.key] = (1 + bunch.depth * (BOX_WIDTH + GAP_X), y)
         free[bunch.depth] = y + BOX_HEIGHT + GAP_Y
     return found

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from types import SimpleNamespace
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from opsq.web import facts
 from opsq.web.act_handlers import ActHandlers
-from opsq.web.api_handlers import ApiHandlers, json_response
+from opsq.web.api_handlers import ApiHandlers
 from opsq.web.assets import Assets
 from opsq.web.audit_handlers import AuditHandlers
 from opsq.web.bulk_handlers import BulkHandlers
 from opsq.web.deps import Deps
 from opsq.web.docs_handlers import DocsHandlers
+from opsq.web.health import HealthHandlers
 from opsq.web.live import Session, stream
-from opsq.web.metrics import MonitorCollector
+from opsq.web.look_handlers import LookHandlers
+from opsq.web.metrics_page import MetricsPage
+from opsq.web.metrics_reading import reading
 from opsq.web.openapi import Described
 from opsq.web.pages import PAGES, Page, make_page, page_named
 from opsq.web.render import Renderer
@@ -41,13 +41,14 @@ class Handlers:
         self._renderer = renderer
         self.signing = SignIn(deps, renderer)
         self.acts = ActHandlers(deps, renderer)
+        self.looks = LookHandlers(deps, renderer)
         self.audit = AuditHandlers(deps, renderer)
+        self.health = HealthHandlers(deps)
         self.api = ApiHandlers(deps)
         self.bulk = BulkHandlers(deps, renderer)
         self.docs = DocsHandlers(deps, renderer, described)
         self.page = SimpleNamespace(**{page.name: self._showing(page.name) for page in PAGES})
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(MonitorCollector(lambda: facts.scrape(deps)))
+        self._metrics = MetricsPage(lambda: reading(deps), deps.metrics_names)
 
     async def overview_page(self, request: Request) -> Response:
         """Answer with the overview."""
@@ -102,22 +103,8 @@ class Handlers:
 
     async def metrics(self, request: Request) -> Response:
         """Answer a scraper in the format it asks for."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        body = await run_in_threadpool(encode, self._registry)
+        body, content_type = await run_in_threadpool(self._metrics.answer, request.headers.get("accept", ""))
         return Response(body, headers={"Content-Type": content_type})
-
-    async def healthz(self, request: Request) -> Response:
-        """Answer 200 while this process serves; it never depends on the broker or the store."""
-        return json_response({"status": "live"})
-
-    async def readyz(self, request: Request) -> Response:
-        """Answer 200 when events arrive and are kept, otherwise 503 with what is missing."""
-        fresh = await run_in_threadpool(self._deps.query.freshness)
-        missing = [] if fresh.connected else [f"the broker is not heard: {fresh.stale_reason or 'not connected yet'}"]
-        if fresh.store_failing_since_at is not None:
-            missing.append(f"history is not kept: {fresh.store_error}")
-        body = {"status": "not ready" if missing else "ready", "missing": missing}
-        return json_response(body, 503 if missing else 200)
 
     async def static(self, request: Request) -> Response:
         """Answer with a static file."""

@@ -52,6 +52,54 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True):
     details: tuple[Mapping[str, Any], ...] = ()
 
 
+class Ticked(msgspec.Struct, frozen=True, kw_only=True):
+    """One call that a schedule sent. id: of its task. due_at, sent_at: epoch seconds. asked: out of turn."""
+
+    id: str
+    due_at: float
+    sent_at: float
+    late_s: float
+    asked: bool = False
+
+
+class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the schedule. upcoming: its next ticks, epoch seconds; none while it is paused.
+
+    source: ``code`` or ``runtime``. missed: ticks that its catch-up rule left out. repeated: sent again under the same
+    id. error: why it could not be sent last. recent: oldest first.
+    """
+
+    name: str
+    task: str
+    schedule: str
+    timezone: str | None
+    args: str
+    kwargs: str
+    options: str
+    catch_up: str
+    source: str
+    paused: bool
+    jitter_s: float = 0.0
+    deadline_s: float | None = None
+    upcoming: tuple[float, ...] = ()
+    total: int = 0
+    missed: int = 0
+    repeated: int = 0
+    late_max_s: float = 0.0
+    error: str | None = None
+    recent: tuple[Ticked, ...] = ()
+
+
+class Timetable(msgspec.Struct, frozen=True, kw_only=True):
+    """The schedule at a moment. leader: the beat that sends, None while none does. note: why it may be incomplete."""
+
+    at: float
+    leader: str | None = None
+    lease_s: float | None = None
+    entries: tuple[Scheduled, ...] = ()
+    note: str = ""
+
+
 class Answers(msgspec.Struct, frozen=True):
     """What workers said to an order. kept: the broker keeps it for those that start later."""
 
@@ -94,6 +142,14 @@ class Hands(Protocol):
         """Delete a message that was set aside."""
         ...
 
+    def timetable(self) -> Timetable:
+        """Tell the schedule as it was read a moment ago."""
+        ...
+
+    def schedule(self, command: str, arguments: Mapping[str, Any]) -> str:
+        """Have the leading beat carry out a command of ``opsq.control.schedules``; its answer."""
+        ...
+
 
 class Payload(msgspec.Struct, frozen=True):
     """The arguments that an event carried whole."""
@@ -111,7 +167,7 @@ def whole_call(detail: TaskDetail) -> CallAgain | str:
     if not item.type:
         return "the name of the task is not known"
     if detail.payload is None:
-        return "only the text of its arguments is known, not their values: no event carried the payload"
+        return "no event carried the values of its arguments, only their text"
     if detail.complete is not True:
         return "its arguments are not whole here: secrets were taken out, or they were too long to keep"
     try:

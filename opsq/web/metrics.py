@@ -1,254 +1,259 @@
-"""``/metrics``: one table of series, read from the monitor at each scrape.
-
-Labels are bounded: a name beyond the budget is counted under ``other``, so that a program that makes up task
-names cannot fill somebody's Prometheus. What is unknown is absent, never 0.
-"""
+"""The table of opsq's own metrics: documentation, dashboards, alert rules and ``/metrics`` are made from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
-
-from opsq.events.records import Counters, Freshness, Percentiles, QueueItem, Strip, TaskTypeItem, WorkerItem
+from opsq.events.bounds import LATENCY_S, summed
+from opsq.events.life import OUTCOMES
+from opsq.events.records import WorkerItem
+from opsq.events.rollup import SEGMENTS
+from opsq.web.metrics_names import OTHER
+from opsq.web.metrics_scrape import Reading, Scrape, Series, count, counts, latency, named, one, plain, queue, worker
+from opsq.web.metrics_text import Samples
 from opsq.web.view_workers import busy_slots
 
-LABEL_BUDGET: Final = 200
-OTHER: Final = "other"
-UNKNOWN: Final = "unknown"
-
-Labels = tuple[str, ...]
-Samples = Iterable[tuple[Labels, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Scrape:
-    """All that one scrape reads, of one moment."""
-
-    counters: Counters
-    strip: Strip
-    freshness: Freshness
-    workers: tuple[WorkerItem, ...]
-    queues: tuple[QueueItem, ...]
-    types: tuple[TaskTypeItem, ...]
+_STATUSES: Final = ("online", "late", "lost", "offline")
+_HEARD: Final = ("online", "late")
+_ENDS: Final = {name: place for place, name in enumerate(OUTCOMES)}
+#: What the segments of a latency are, in the words of the pages.
+SEGMENT_HELP: Final = {
+    "broker": ("queue_wait", "Time in the broker, from publishing to delivery"),
+    "prefetch": ("prefetch_wait", "Time held by a worker, from delivery (or being due) to a slot"),
+    "start": ("start", "Time from a slot to the first line of the task"),
+    "run": ("run", "Run time of an attempt"),
+    "settle": ("settle", "Time from the end of the run to the acknowledgement"),
+    "total": ("total", "Time from publishing to the last known end"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One series: its name and unit, what it tells, its labels, and how it is read."""
-
-    name: str
-    kind: str
-    help: str
-    labels: Labels
-    read: Callable[[Scrape], Samples]
+def _statuses(reading: Reading) -> dict[str, float]:
+    return {status: sum(each.status == status for each in reading.workers) for status in _STATUSES}
 
 
-class Budget:
-    """Lets the first names through and gives every later one the same name. One per label and scrape."""
+def _pool(value: Any) -> Any:
+    """Read a number of each pool, over the workers that are heard."""
 
-    def __init__(self, names: Iterable[str], limit: int = LABEL_BUDGET) -> None:
-        self._kept = frozenset(sorted(set(names))[:limit])
+    def read(reading: Reading) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for each in reading.workers:
+            if each.status in _HEARD and each.pool is not None and (amount := value(each)) is not None:
+                found[each.pool] = found.get(each.pool, 0) + amount
+        return found
 
-    def __call__(self, name: str | None) -> str:
-        """Give the label value of a name; a missing one is ``unknown``."""
-        return UNKNOWN if name is None else name if name in self._kept else OTHER
-
-
-def _added(pairs: Iterable[tuple[Labels, float]]) -> dict[Labels, float]:
-    """Add up what falls on the same labels."""
-    sums: dict[Labels, float] = {}
-    for labels, value in pairs:
-        sums[labels] = sums.get(labels, 0.0) + value
-    return sums
+    return plain(read)
 
 
-def _outcomes(scrape: Scrape) -> Samples:
-    kept = Budget(name for _, name, _, _ in scrape.counters.outcomes if name)
-    found = scrape.counters.outcomes.items()
-    return _added(((kept(name), outcome), count) for (outcome, name, _, _), count in found).items()
+def _up(each: WorkerItem) -> float | None:
+    return None if each.status == "offline" else float(each.status in _HEARD)
 
 
-def _states(scrape: Scrape) -> Samples:
-    return _added(((state,), count) for (state, _, _, _), count in scrape.counters.tasks.items()).items()
+def _prefetched(reading: Reading) -> Iterator[tuple[str, float]]:
+    known = {each.name: 0 for each in reading.workers}
+    for (name, _), amount in reading.prefetched.items():
+        if name in known:
+            known[name] += amount
+    yield from known.items()
 
 
-def _slot_seconds(scrape: Scrape) -> Samples:
-    kept = Budget(name for name, _, _ in scrape.counters.run_s if name)
-    return _added(((kept(name),), seconds) for (name, _, _), seconds in scrape.counters.run_s.items()).items()
+def _errors(scrape: Scrape) -> Samples:
+    kept = scrape.kept["fault"]
+    found: dict[tuple[str, ...], float] = {}
+    for group in scrape.read.errors:
+        fault = kept(group.fault)
+        labels = fault, OTHER if fault == OTHER else group.type
+        found[labels] = found.get(labels, 0) + group.failed + group.retried
+    return list(found.items())
 
 
-def _workers(scrape: Scrape) -> Samples:
-    statuses = ("online", "late", "lost", "offline")
-    return [((status,), sum(worker.status == status for worker in scrape.workers)) for status in statuses]
+def _late(scrape: Scrape) -> Samples:
+    entries = scrape.read.tally.ticks.entries.copy().values()
+    return [((), summed((entry.late.buckets() for entry in entries), LATENCY_S))] if entries else []
 
 
-def _per_worker(read: Callable[[WorkerItem], float | None]) -> Callable[[Scrape], Samples]:
-    def samples(scrape: Scrape) -> Samples:
-        kept = Budget(worker.name for worker in scrape.workers)
-        known = [(worker.name, value) for worker in scrape.workers if (value := read(worker)) is not None]
-        return _added(((kept(name),), value) for name, value in known).items()
-
-    return samples
-
-
-def _per_queue(read: Callable[[QueueItem], float | None]) -> Callable[[Scrape], Samples]:
-    def samples(scrape: Scrape) -> Samples:
-        kept = Budget(queue.name for queue in scrape.queues)
-        known = [(queue.name, value) for queue in scrape.queues if (value := read(queue)) is not None]
-        return [((kept(name),), value) for name, value in known if kept(name) != OTHER]
-
-    return samples
+def _entries(name: str) -> Any:
+    return named(
+        "entry",
+        lambda reading: ((key, getattr(entry, name)) for key, entry in reading.tally.ticks.entries.copy().items()),
+        max,
+    )
 
 
-def _one(read: Callable[[Scrape], float | None]) -> Callable[[Scrape], Samples]:
-    def samples(scrape: Scrape) -> Samples:
-        value = read(scrape)
-        return [] if value is None else [((), value)]
+def _scaling(name: str) -> Any:
+    """Read a number of the latest decision of each group."""
 
-    return samples
+    def read(reading: Reading) -> Iterator[tuple[str, float | None]]:
+        for decision in reading.scaling:
+            value = decision.get(name)
+            yield str(decision.get("group", OTHER)), value if isinstance(value, (int, float)) else None
 
-
-def _by_name(read: Callable[[Scrape], Mapping[str, int]]) -> Callable[[Scrape], Samples]:
-    def samples(scrape: Scrape) -> Samples:
-        found = read(scrape)
-        kept = Budget(found)
-        return _added(((kept(name),), value) for name, value in found.items()).items()
-
-    return samples
+    return named("group", read, max)
 
 
-SERIES: Final = (
-    Series("opsq_tasks_total", "counter", "Attempts that ended, by type and outcome.", ("type", "state"), _outcomes),
-    Series("opsq_tasks_kept", "gauge", "Tasks in this monitor's history, by state.", ("state",), _states),
-    Series("opsq_task_slot_seconds_total", "counter", "Seconds that attempts held a slot.", ("type",), _slot_seconds),
-    Series("opsq_workers", "gauge", "Workers by status.", ("status",), _workers),
-    Series("opsq_slots", "gauge", "Slots a worker has.", ("worker",), _per_worker(lambda worker: worker.slots)),
-    Series(
-        "opsq_slots_busy", "gauge", "Slots a worker has in use.", ("worker",),
-        _per_worker(busy_slots),
-    ),
-    Series(
-        "opsq_worker_prefetch_limit", "gauge", "Messages a worker takes ahead at most.", ("worker",),
-        _per_worker(lambda worker: worker.prefetch),
-    ),
-    Series(
-        "opsq_worker_last_seen_timestamp_seconds", "gauge", "When a worker was last heard, epoch seconds.", ("worker",),
-        _per_worker(lambda worker: worker.last_seen_at),
-    ),
-    Series("opsq_queue_length", "gauge", "Messages waiting in a queue.", ("queue",), _per_queue(lambda q: q.ready)),
-    Series(
-        "opsq_queue_unacked", "gauge", "Messages taken from a queue and not settled.", ("queue",),
-        _per_queue(lambda queue: queue.unacked),
-    ),
-    Series(
-        "opsq_queue_oldest_age_seconds", "gauge", "How long the oldest message of a queue has waited.", ("queue",),
-        _per_queue(lambda queue: queue.oldest_age_s),
-    ),
-    Series(
-        "opsq_events_received_total", "counter", "Events received, by kind.", ("kind",),
-        _by_name(lambda scrape: scrape.counters.events),
-    ),
-    Series(
-        "opsq_events_lost_total", "counter", "Numbered events that never arrived.", (),
-        _one(lambda scrape: scrape.counters.lost),
-    ),
-    Series(
-        "opsq_events_unnumbered_senders", "gauge", "Senders whose losses cannot be known.", (),
-        _one(lambda scrape: scrape.counters.lost_unknown_emitters),
-    ),
-    Series(
-        "opsq_events_malformed_total", "counter", "Events that could not be read.", (),
-        _one(lambda scrape: scrape.counters.malformed),
-    ),
-    Series(
-        "opsq_events_duplicate_total", "counter", "Events that told nothing new.", (),
-        _one(lambda scrape: scrape.counters.duplicates),
-    ),
-    Series(
-        "opsq_events_dropped_total", "counter", "Events dropped here because the monitor was too slow.", (),
-        _one(lambda scrape: scrape.counters.dropped),
-    ),
-    Series(
-        "opsq_task_anomalies_total", "counter", "Histories that contradict themselves, by kind.", ("kind",),
-        _by_name(lambda scrape: scrape.counters.anomalies),
-    ),
-    Series(
-        "opsq_ingest_lag_seconds", "gauge", "How far events run behind, 95th percentile of five minutes.", (),
-        _one(lambda scrape: scrape.strip.event_lag_s),
-    ),
-    Series(
-        "opsq_stream_connected", "gauge", "1 while the monitor hears the broker.", (),
-        _one(lambda scrape: float(scrape.freshness.connected)),
-    ),
-    Series(
-        "opsq_stream_reconnects_total", "counter", "Times the event stream was connected anew.", (),
-        _one(lambda scrape: scrape.counters.stream_reconnects),
-    ),
-    Series("opsq_live_tasks", "gauge", "Tasks held in memory.", (), _one(lambda scrape: scrape.counters.live_tasks)),
-    Series("opsq_live_bytes", "gauge", "Memory they take.", (), _one(lambda scrape: scrape.counters.live_bytes)),
-    Series(
-        "opsq_history_bytes", "gauge", "Size of the history on disk.", (),
-        _one(lambda scrape: scrape.counters.history_bytes),
-    ),
-    Series(
-        "opsq_history_writable", "gauge", "1 while history is kept; 0 while it waits in memory: a full disk.", (),
-        _one(lambda scrape: float(scrape.freshness.store_failing_since_at is None)),
-    ),
-    Series(
-        "opsq_feed_overflows_total", "counter", "Times a slow reader of the live pages was given a snapshot.", (),
-        _one(lambda scrape: scrape.counters.feed_overflows),
-    ),
+def _hidden(scrape: Scrape) -> Samples:
+    return [((label,), kept.hidden) for label, kept in scrape.kept.items()]
+
+
+_OWN: Final = (
+    Series("opsq_build_info", "gauge", "1, with the monitor's version.", ("version",),
+           lambda scrape: [((scrape.read.version,), 1)]),
+    # -- tasks --
+    Series("opsq_tasks_total", "counter", "Attempts that ended, by task type and outcome, since history began.",
+           ("type", "state"), counts("type", lambda reading: reading.types, _ENDS)),
+    Series("opsq_tasks_arrived_total", "counter", "Tasks that were published.", ("type",),
+           count("type", lambda reading: reading.types, "arrived")),
+    Series("opsq_tasks_started_total", "counter", "Attempts that were started.", ("type",),
+           count("type", lambda reading: reading.types, "started")),
+    Series("opsq_task_slot_seconds_total", "counter", "Seconds that attempts held a slot.", ("type",),
+           named("type", lambda reading: ((name, max(0.0, data.run_s)) for name, data in reading.types.items())),
+           "seconds"),
+    Series("opsq_tasks_kept", "gauge", "Tasks in the history now, by state.", ("state",),
+           plain(lambda reading: reading.counters.rows)),
+    Series("opsq_tasks_running", "gauge", "Tasks that run now.", (), one(lambda reading: reading.strip.running)),
+    Series("opsq_tasks_waiting", "gauge", "Messages that wait in all sampled queues.", (),
+           one(lambda reading: reading.strip.waiting)),
+    Series("opsq_task_anomalies", "gauge", "Tasks whose history contradicts itself, by kind.", ("anomaly",),
+           named("anomaly", lambda reading: reading.counters.anomalies.items())),
+    # -- queues --
+    Series("opsq_queue_length", "gauge", "Messages waiting in a queue.", ("queue",), queue(lambda each: each.ready)),
+    Series("opsq_queue_unacked", "gauge", "Messages taken from a queue and not settled.", ("queue",),
+           queue(lambda each: each.unacked)),
+    Series("opsq_queue_oldest_age_seconds", "gauge", "How long the oldest message of a queue has waited.", ("queue",),
+           queue(lambda each: each.oldest_age_s, max), "seconds"),
+    Series("opsq_queue_consumers", "gauge", "Consumers of a queue, as the broker counts them.", ("queue",),
+           queue(lambda each: each.consumers)),
+    Series("opsq_queue_workers", "gauge", "Workers that are heard and consume a queue.", ("queue",),
+           queue(lambda each: len(each.workers))),
+    Series("opsq_queue_arrival_rate", "gauge", "Tasks that come to a queue, a second, over the last minute.",
+           ("queue",), queue(lambda each: each.arrived_per_s)),
+    Series("opsq_queue_drain_rate", "gauge", "Tasks of a queue that end for good, a second, over the last minute.",
+           ("queue",), queue(lambda each: each.done_per_s)),
+    Series("opsq_queue_drain_seconds", "gauge", "When a queue is empty at these rates; absent while it grows.",
+           ("queue",), queue(lambda each: each.drain_s, max), "seconds"),
+    Series("opsq_queue_arrived_total", "counter", "Tasks that were published to a queue.", ("queue",),
+           count("queue", lambda reading: reading.queue_sums, "arrived")),
+    Series("opsq_queue_tasks_total", "counter", "Attempts that ended, by queue and outcome.", ("queue", "state"),
+           counts("queue", lambda reading: reading.queue_sums, _ENDS)),
+    # -- workers --
+    Series("opsq_workers", "gauge", "Workers by status.", ("status",), plain(_statuses)),
+    Series("opsq_worker_up", "gauge", "1 while a worker is heard, 0 while it is lost; absent once it stopped cleanly.", ("worker",),
+           worker(_up)),
+    Series("opsq_slots", "gauge", "Slots a worker has.", ("worker",), worker(lambda each: each.slots)),
+    Series("opsq_slots_busy", "gauge", "Slots a worker has in use.", ("worker",), worker(busy_slots)),
+    Series("opsq_worker_prefetched", "gauge", "Tasks a worker holds and has not started.", ("worker",),
+           named("worker", _prefetched)),
+    Series("opsq_worker_prefetch_limit", "gauge", "Messages a worker takes ahead at most.", ("worker",),
+           worker(lambda each: each.prefetch)),
+    Series("opsq_worker_tasks_total", "counter", "Attempts that ended, by worker and outcome.", ("worker", "state"),
+           counts("worker", lambda reading: {each.name: data for each in reading.workers
+                                             if (data := reading.worker_sums.get(each.name)) is not None}, _ENDS)),
+    Series("opsq_worker_last_seen_timestamp_seconds", "gauge", "When a worker was last heard, epoch seconds.",
+           ("worker",), worker(lambda each: each.last_seen_at, max), "seconds"),
+    Series("opsq_worker_silent_seconds", "gauge", "How long ago a worker was last heard.", ("worker",),
+           named("worker", lambda reading: ((each.name, max(0.0, reading.now - each.last_seen_at))
+                                            for each in reading.workers), max), "seconds"),
+    Series("opsq_worker_cpu_cores", "gauge", "Processor time a worker uses, children included.", ("worker",),
+           worker(lambda each: None if each.cpu_percent is None else each.cpu_percent / 100)),
+    Series("opsq_worker_resident_memory_bytes", "gauge", "Resident memory of a worker, children included.",
+           ("worker",), worker(lambda each: each.rss_bytes), "bytes"),
+    Series("opsq_worker_clock_skew_seconds", "gauge", "A worker's clock minus the monitor's, an upper bound.",
+           ("worker",), worker(lambda each: each.skew_s, max), "seconds"),
+    Series("opsq_worker_events_missing", "gauge", "Numbered events of a worker that have not arrived.", ("worker",),
+           worker(lambda each: each.gaps)),
+    Series("opsq_worker_events_dropped_total", "counter", "Events a worker could not buffer, since it started.",
+           ("worker",), worker(lambda each: each.dropped)),
+    # -- pools --
+    Series("opsq_pool_workers", "gauge", "Workers that are heard, by pool.", ("pool",), _pool(lambda each: 1)),
+    Series("opsq_pool_slots", "gauge", "Slots of these, by pool.", ("pool",), _pool(lambda each: each.slots)),
+    Series("opsq_pool_slots_busy", "gauge", "Slots in use, by pool.", ("pool",), _pool(busy_slots)),
+    # -- errors, quarantine --
+    Series("opsq_error_groups", "gauge", "Causes of failure that are told apart.", (),
+           one(lambda reading: reading.error_groups)),
+    Series("opsq_errors_total", "counter", "Failures and retries by cause, of the causes heard of last.",
+           ("fault", "exception"), _errors),
+    Series("opsq_quarantine_messages", "gauge", "Messages that were set aside.", (),
+           one(lambda reading: reading.quarantine.ready if reading.quarantine else None)),
+    # -- schedules --
+    Series("opsq_beat_ticks_total", "counter", "Calls that a schedule sent when they were due, since the monitor "
+           "started.", ("entry",), _entries("sent")),
+    Series("opsq_beat_asked_total", "counter", "Calls of an entry that somebody asked for out of turn.", ("entry",),
+           _entries("asked")),
+    Series("opsq_beat_missed_total", "counter", "Ticks that an entry's catch-up rule left out.", ("entry",),
+           _entries("missed")),
+    Series("opsq_beat_last_tick_timestamp_seconds", "gauge", "When an entry was last sent, epoch seconds.",
+           ("entry",), _entries("sent_at"), "seconds"),
+    Series("opsq_beat_late_seconds", "histogram", "Time from a tick to the broker having its call.", (), _late,
+           "seconds"),
+    # -- autoscale: what HPA and KEDA read --
+    Series("opsq_autoscale_desired_slots", "gauge", "Slots that the autoscaler decided on.", ("group",),
+           _scaling("target")),
+    Series("opsq_autoscale_wanted_slots", "gauge", "Slots that the load asks for, before anything holds them back.",
+           ("group",), _scaling("want")),
+    Series("opsq_autoscale_slots", "gauge", "Slots there are.", ("group",), _scaling("applied")),
+    Series("opsq_autoscale_min_slots", "gauge", "Fewest slots allowed.", ("group",), _scaling("min")),
+    Series("opsq_autoscale_max_slots", "gauge", "Most slots allowed.", ("group",), _scaling("max")),
+    # -- events --
+    Series("opsq_events_received_total", "counter", "Events received, by kind.", ("kind",),
+           named("kind", lambda reading: reading.counters.events.items())),
+    Series("opsq_events_lost_total", "counter", "Numbered events that did not arrive when they were due.", (),
+           one(lambda reading: reading.counters.lost)),
+    Series("opsq_events_missing", "gauge", "Numbered events that have not arrived, those made up for left out.", (),
+           one(lambda reading: reading.counters.lost)),
+    Series("opsq_events_unnumbered_senders", "gauge", "Senders whose losses cannot be known.", (),
+           one(lambda reading: reading.counters.lost_unknown_emitters)),
+    Series("opsq_events_malformed_total", "counter", "Events that could not be read.", (),
+           one(lambda reading: reading.counters.malformed)),
+    Series("opsq_events_duplicate_total", "counter", "Events that told nothing new.", (),
+           one(lambda reading: reading.counters.duplicates)),
+    Series("opsq_events_dropped_total", "counter", "Events dropped here because the monitor was too slow.", (),
+           one(lambda reading: reading.counters.dropped)),
+    Series("opsq_events_queued", "gauge", "Events received and not yet counted.", (),
+           one(lambda reading: reading.counters.waiting)),
+    Series("opsq_ingest_lag_seconds", "gauge", "How far events run behind, 95th percentile of five minutes.", (),
+           one(lambda reading: reading.strip.event_lag_s), "seconds"),
+    Series("opsq_stream_connected", "gauge", "1 while the monitor hears the broker.", (),
+           one(lambda reading: float(reading.freshness.connected))),
+    Series("opsq_stream_reconnects_total", "counter", "Times the event stream was connected anew.", (),
+           one(lambda reading: reading.counters.stream_reconnects)),
+    # -- history --
+    Series("opsq_live_tasks", "gauge", "Tasks held in memory.", (), one(lambda reading: reading.counters.live_tasks)),
+    Series("opsq_live_bytes", "gauge", "Memory they take.", (), one(lambda reading: reading.counters.live_bytes),
+           "bytes"),
+    Series("opsq_history_tasks", "gauge", "Tasks in the history.", (),
+           one(lambda reading: sum(reading.counters.rows.values()))),
+    Series("opsq_history_bytes", "gauge", "Size of the history on disk.", (),
+           one(lambda reading: reading.counters.history_bytes), "bytes"),
+    Series("opsq_history_index_behind", "gauge", "Tasks that the search index does not know yet.", (),
+           one(lambda reading: reading.counters.index_behind)),
+    Series("opsq_history_index_lag_seconds", "gauge", "For how long the search index has been behind.", (),
+           one(lambda reading: reading.freshness.index_lag_s), "seconds"),
+    Series("opsq_history_writable", "gauge", "1 while history is kept; 0 while it waits in memory: a full disk.", (),
+           one(lambda reading: float(reading.freshness.store_failing_since_at is None))),
+    Series("opsq_history_unwritten", "gauge", "Tasks that wait in memory until history can be written.", (),
+           one(lambda reading: reading.counters.unwritten)),
+    Series("opsq_history_given_up_total", "counter", "Tasks lost because memory could not hold them any longer.", (),
+           one(lambda reading: reading.counters.given_up)),
+    # -- pages --
+    Series("opsq_open_pages", "gauge", "Pages and programs that are kept current.", (),
+           one(lambda reading: reading.counters.open_pages)),
+    Series("opsq_feed_overflows_total", "counter", "Times a slow reader of the live pages was given a snapshot.", (),
+           one(lambda reading: reading.counters.feed_overflows)),
+    Series("opsq_metrics_hidden_names", "gauge", "Names of a label that are counted under `other`.", ("label",),
+           _hidden),
+    Series("opsq_metrics_hidden_total", "counter", "Events that Flower's and celery-exporter's series count under "
+           "`other`.", (), one(lambda reading: reading.tally.merged)),
 )  # fmt: skip
 
-SUMMARIES: Final = (
-    ("opsq_task_run_seconds", "Run time of an attempt, last five minutes.", lambda item: item.run),
-    ("opsq_task_queue_wait_seconds", "Time in the broker, last five minutes.", lambda item: item.broker),
-    ("opsq_task_prefetch_wait_seconds", "Time held by a worker before a slot, last five minutes.",
-     lambda item: item.prefetch),
-)  # fmt: skip
+
+def _latencies() -> Iterator[Series]:
+    """List the histograms of each segment, by task type and by queue."""
+    for segment in SEGMENTS:
+        name, text = SEGMENT_HELP[segment]
+        yield Series(f"opsq_task_{name}_seconds", "histogram", f"{text}, by task type.", ("type",),
+                     latency(lambda scrape: scrape.by_type, segment), "seconds")  # fmt: skip
+        yield Series(f"opsq_queue_task_{name}_seconds", "histogram", f"{text}, by queue.", ("queue",),
+                     latency(lambda scrape: scrape.by_queue, segment), "seconds")  # fmt: skip
 
 
-class MonitorCollector(Collector):
-    """Turns what the monitor knows into metric families. Thread: any."""
-
-    def __init__(self, scrape: Callable[[], Scrape]) -> None:
-        self._scrape = scrape
-
-    def collect(self) -> Iterator[Family]:
-        """Read the monitor once and yield every family of the table."""
-        scrape = self._scrape()
-        for series in SERIES:
-            yield _family(series, scrape)
-        for name, text, pick in SUMMARIES:
-            yield _summary(name, text, scrape.types, pick)
-
-    def describe(self) -> Iterator[Family]:
-        """Yield nothing: registering must not read the monitor."""
-        return iter(())
-
-
-def _family(series: Series, scrape: Scrape) -> Family:
-    make = CounterMetricFamily if series.kind == "counter" else GaugeMetricFamily
-    family = make(series.name, series.help, labels=series.labels)
-    for labels, value in series.read(scrape):
-        family.add_metric(labels, value)
-    return family
-
-
-def _summary(
-    name: str, text: str, types: Iterable[TaskTypeItem], pick: Callable[[TaskTypeItem], Percentiles | None]
-) -> Family:
-    family = SummaryMetricFamily(name, text, labels=("type",))
-    kept = Budget(item.name for item in types)
-    for item in types:
-        found = pick(item)
-        if found is None or kept(item.name) == OTHER:
-            continue
-        for quantile, value in (("0.5", found.p50), ("0.95", found.p95), ("0.99", found.p99)):
-            family.add_sample(name, {"type": item.name, "quantile": quantile}, value)
-    return family
+SERIES: Final = (*_OWN, *_latencies())

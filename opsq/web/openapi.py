@@ -13,7 +13,8 @@ from opsq.web.act_fields import LONGEST_TEXT, Field
 from opsq.web.act_records import Act
 from opsq.web.acting import CONFIRM, Did
 from opsq.web.errors import ErrorEnvelope
-from opsq.web.view_common import LONGEST_LIST, RANGES
+from opsq.web.view_common import LONGEST_LIST
+from opsq.web.view_range import RANGES
 
 PREFIX: Final = "/api/v1"
 JSON: Final = "application/json"
@@ -21,6 +22,10 @@ QUERIES: Final[Mapping[str, dict[str, Any]]] = {
     "q": {"description": "Search line, as on the page of tasks.", "schema": {"type": "string", "maxLength": 2000}},
     "before": {"description": "`older` of the page before.", "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"}},
     "limit": {"description": "Rows at most.", "schema": {"type": "integer", "minimum": 1, "maximum": LONGEST_LIST}},
+    "id": {
+        "description": "Of these tasks alone.",
+        "schema": {"type": "array", "items": {"type": "string"}, "maxItems": 1000},
+    },
     "range": {"description": "Stretch of time.", "schema": {"type": "string", "enum": [each.key for each in RANGES]}},
 }
 """What may stand in a query string; routes name theirs."""
@@ -40,6 +45,12 @@ _BULK: Final[dict[str, Any]] = {
         "q": {"type": "string", "maxLength": 2000, "description": "Search line: everything under it is meant."},
         "ids": {"type": "array", "maxItems": 1000, "items": {"type": "string"}, "description": "Or these tasks."},
         "until": {"type": ["integer", "null"], "minimum": 0, "description": "Of a preview: nothing newer is meant."},
+        "per_s": {
+            "type": ["number", "null"],
+            "minimum": 0.1,
+            "maximum": 10_000,
+            "description": "Tasks a second, at most.",
+        },
     },
 }
 

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from starlette.exceptions import HTTPException
-
-from opsq.web import facts, hiding
+from opsq.web import facts_changes
+from opsq.web import page_makers as make
 from opsq.web.act_view import ActButton
 from opsq.web.acting import bulk_buttons, buttons_for
+from opsq.web.changes import Change
 from opsq.web.deps import Deps
-from opsq.web.terms import parse
+from opsq.web.looking import look_buttons
+from opsq.web.page_why import line_of, why_page
 from opsq.web.view_common import Ask
-from opsq.web.view_errors import error_view, errors_view
-from opsq.web.view_flows import flow_view, flows_view
-from opsq.web.view_overview import overview_view
-from opsq.web.view_quarantine import quarantine_view
-from opsq.web.view_queues import queue_view, queues_view
+from opsq.web.view_schedules import ADD
 from opsq.web.view_shell import Shell, shell
-from opsq.web.view_task import task_view
-from opsq.web.view_tasks import TasksFacts, tasks_view
-from opsq.web.view_type import type_view
-from opsq.web.view_types import types_view
-from opsq.web.view_worker import worker_view
-from opsq.web.view_workers import workers_view
+from opsq.web.view_why import WhyLine
+from opsq.web.view_worker_control import INLINE
 
 T = TypeVar("T")
 
 FAST_S: Final = 0.0
 SLOW_S: Final = 1.0
+TABLE_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ class Region:
 class Page:
     """One page. make: builds title and view from what was asked. has_rows: it holds the live task list.
 
-    keyed: it is about one thing, whose id or name stands in the URL.
+    keyed: it is about one thing, whose id or name stands in the URL. timeline: it has charts over a range of time.
     """
 
     name: str
@@ -55,6 +49,7 @@ class Page:
     make: Callable[[Deps, Ask, float], tuple[str, Any]]
     has_rows: bool = False
     keyed: bool = False
+    timeline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,125 +61,35 @@ class Made:
     view: Any
     now: float
     acts: tuple[ActButton, ...] = ()
+    changes: tuple[Change, ...] = ()
+    why: WhyLine | None = None
 
     def context(self) -> dict[str, Any]:
         """Give the templates what they read."""
-        return {"shell": self.shell, "view": self.view, "now": self.now, "acts": self.acts}
+        return {
+            "shell": self.shell, "view": self.view, "now": self.now, "acts": self.acts,
+            "changes": self.changes, "timeline": self.page.timeline, "why": self.why,
+        }  # fmt: skip
 
 
 def make_page(page: Page, deps: Deps, ask: Ask) -> Made:
     """Read the monitor and build a page. Blocks on the store. Raises HTTPException 404 for a task unknown here."""
     now = deps.clock.now()
     title, view = page.make(deps, ask, now)
+    changed = facts_changes.of_range(deps, ask.visitor, ask.range) if page.timeline else ()
     live = "" if ask.before is not None else deps.places.to(f"/live/{page.name}") + ask.query(**_id_param(ask))
     around = shell(title, deps.query.overview(), ask, deps.here, deps.places, live=live, now=now)
-    acts = buttons_for(deps, page.name, ask.id, ask.visitor) if page.keyed else ()
+    of = "task" if page.name == "why" else page.name
+    acts = buttons_for(deps, of, ask.id, ask.visitor, besides=INLINE | {ADD}) if page.keyed else ()
+    if page.name in ("worker", "queue"):
+        acts = (*look_buttons(deps, page.name, ask.id, ask.visitor), *acts)
     if page.name == "tasks":
         acts = bulk_buttons(deps, ask.q, ask.visitor)
-    return Made(page, around, view, now, acts)
+    return Made(page, around, view, now, acts, changed, line_of(deps, ask, now))
 
 
 def _id_param(ask: Ask) -> dict[str, str]:
     return {"id": ask.id} if ask.id else {}
-
-
-def _overview(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    shown = replace(ask, range=facts.range_for(deps, ask))
-    found = facts.overview_facts(deps, ask, shown.range)
-    return "Overview", overview_view(found, shown, deps.places, deps.here.broker, now)
-
-
-def _tasks(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    asked = hiding.asked_by(parse(ask.q, now), ask.visitor)
-    found = TasksFacts(*facts.task_page(deps, asked, ask), facts.filter_points(deps, asked, ask))
-    return "Tasks", tasks_view(found, asked, ask, deps.places, deps.here.broker, now)
-
-
-def _task(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    found = facts.task(deps, ask.id, ask.visitor)
-    if found is None:
-        raise HTTPException(404, "No such task is known here")
-    view = task_view(found, facts.usual(deps, found.item.type), deps.places, now, facts.error_of(deps, found, ask))
-    return f"{view.name} {view.short}, {view.face.word}", view
-
-
-def _workers(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    return "Workers", workers_view(facts.workers(deps), deps.places, deps.here.broker, now)
-
-
-def _types(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    return "Task types", types_view(facts.task_types(deps, ask.range), ask, deps.places, deps.here.broker)
-
-
-def _queues(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    points = facts.queue_points(deps, ask.range)
-    view = queues_view(facts.queues(deps), points, facts.workers(deps), ask, deps.places, deps.here.broker)
-    return "Queues", view
-
-
-def _queue(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    found = _known(facts.queue(deps, ask.id, ask), "queue")
-    return f"{ask.id}, queue", queue_view(found, ask, deps.places, deps.here.broker, now)
-
-
-def _worker(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    found = _known(facts.worker(deps, ask.id, ask), "worker")
-    return f"{ask.id}, worker", worker_view(found, ask, deps.places, now)
-
-
-def _errors(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    found = facts.errors(deps, ask.visitor)
-    return "Errors", errors_view(found, facts.last_start(deps), deps.places, deps.here.broker, now)
-
-
-def _error(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    shown = ask if ask.range_given else replace(ask, range=facts.DAY)
-    found = _known(facts.error(deps, ask.id, shown), "error")
-    return f"{found.type}, error", error_view(found, facts.last_start(deps), shown, deps.places, now)
-
-
-def _workflows(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    return "Workflows", flows_view(facts.workflows(deps), deps.places, deps.here.broker)
-
-
-def _workflow(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    found = _known(facts.workflow(deps, ask.id), "workflow")
-    return f"{found.name or ask.id}, workflow", flow_view(found, facts.usual_runs(deps), ask.q, deps.places, now)
-
-
-def _type(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    found = _known(facts.task_type(deps, ask.id, ask), "task type")
-    return f"{ask.id}, task type", type_view(found, ask, deps.places, now)
-
-
-def _quarantine(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    found, unread = facts.quarantine(deps, ask.visitor)
-    return "Quarantine", quarantine_view(found, unread, "act" in ask.visitor.grants, deps.places)
-
-
-def _schedules(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    return "Schedules", Later("No schedule has been seen", "Entries of the scheduler stand here with their last and "
-                              "next run once one is started.", "opsq beat -A your_app")  # fmt: skip
-
-
-def _autoscale(deps: Deps, ask: Ask, now: float) -> tuple[str, Any]:
-    return "Autoscale", Later("Nothing is scaled", "Decisions stand here with their reasons once a worker is started "
-                              "with a range of slots.", "opsq worker -A your_app --autoscale=16,2")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """A page that has nothing to show yet: what it is for and the command that begins it."""
-
-    sentence: str
-    text: str
-    command: str
-
-
-def _known(found: T | None, what: str) -> T:
-    if found is None:
-        raise HTTPException(404, f"No such {what} is known here")
-    return found
 
 
 _EVERYWHERE: Final = (
@@ -193,6 +98,7 @@ _EVERYWHERE: Final = (
     Region("foot", "regions/foot.html", SLOW_S),
 )
 
+_WHY: Final = Region("why-line", "regions/why_line.html", SLOW_S)
 _ACTS: Final = Region("acts", "regions/acts.html", SLOW_S)
 
 PAGES: Final = (
@@ -204,12 +110,14 @@ PAGES: Final = (
             Region("verdict", "regions/verdict.html"),
             Region("troubles", "regions/troubles.html", SLOW_S),
             Region("charts", "regions/charts.html", SLOW_S),
+            Region("chart-data", "regions/chart_data.html", TABLE_S),
             Region("aside", "regions/aside.html"),
             Region("queues", "regions/queues.html", SLOW_S),
             Region("workers", "regions/workers.html", SLOW_S),
             Region("types", "regions/types.html", SLOW_S),
         ),
-        _overview,
+        make.overview,
+        timeline=True,
     ),
     Page(
         "tasks",
@@ -222,8 +130,9 @@ PAGES: Final = (
             Region("no-task", "regions/no_task.html"),
             Region("pager", "regions/pager.html", SLOW_S),
         ),
-        _tasks,
+        make.tasks,
         has_rows=True,
+        timeline=True,
     ),
     Page(
         "task",
@@ -231,12 +140,21 @@ PAGES: Final = (
         (
             *_EVERYWHERE,
             Region("task-head", "regions/task_head.html"),
+            _WHY,
             _ACTS,
             Region("task-life", "regions/task_life.html"),
             Region("task-body", "regions/task_body.html"),
         ),
-        _task,
+        make.task,
         keyed=True,
+    ),
+    Page(
+        "why",
+        "pages/why.html",
+        (*_EVERYWHERE, Region("task-head", "regions/why_head.html"), _ACTS, Region("why", "regions/why.html", SLOW_S)),
+        why_page,
+        keyed=True,
+        timeline=True,
     ),
     Page(
         "workers",
@@ -246,7 +164,7 @@ PAGES: Final = (
             Region("workers-head", "regions/workers_head.html"),
             Region("workers", "regions/workers_page.html", SLOW_S),
         ),
-        _workers,
+        make.workers,
     ),
     Page(
         "queues",
@@ -256,7 +174,7 @@ PAGES: Final = (
             Region("queues-head", "regions/queues_head.html"),
             Region("queues", "regions/queues_page.html", SLOW_S),
         ),
-        _queues,
+        make.queues,
     ),
     Page(
         "queue",
@@ -264,13 +182,15 @@ PAGES: Final = (
         (
             *_EVERYWHERE,
             Region("queue-head", "regions/queue_head.html"),
+            _WHY,
             _ACTS,
             Region("queue-figures", "regions/queue_figures.html"),
             Region("queue-main", "regions/queue_main.html", SLOW_S),
             Region("queue-aside", "regions/queue_aside.html", SLOW_S),
         ),
-        _queue,
+        make.queue,
         keyed=True,
+        timeline=True,
     ),
     Page(
         "worker",
@@ -279,47 +199,94 @@ PAGES: Final = (
             *_EVERYWHERE,
             Region("worker-head", "regions/worker_head.html"),
             _ACTS,
+            Region("worker-figures", "regions/worker_figures.html"),
             Region("worker-running", "regions/worker_running.html"),
             Region("worker-load", "regions/worker_load.html", SLOW_S),
             Region("worker-main", "regions/worker_main.html", SLOW_S),
+            Region("worker-control", "regions/worker_control.html", SLOW_S),
+            Region("worker-latest", "regions/worker_latest.html", SLOW_S),
             Region("worker-aside", "regions/worker_aside.html", SLOW_S),
         ),
-        _worker,
+        make.worker,
         keyed=True,
+        timeline=True,
     ),
-    Page("errors", "pages/errors.html", (*_EVERYWHERE, Region("errors", "regions/errors_page.html", SLOW_S)), _errors),
+    Page(
+        "errors",
+        "pages/errors.html",
+        (
+            *_EVERYWHERE,
+            Region("errors-head", "regions/errors_head.html", SLOW_S),
+            Region("errors", "regions/errors_page.html", SLOW_S),
+        ),
+        make.errors,
+    ),
     Page(
         "error",
         "pages/error_group.html",
         (
             *_EVERYWHERE,
             Region("error-head", "regions/error_head.html"),
+            _ACTS,
             Region("error", "regions/error_group.html", SLOW_S),
         ),
-        _error,
+        make.error,
         keyed=True,
+        timeline=True,
     ),
     Page(
         "workflows",
         "pages/workflows.html",
         (*_EVERYWHERE, Region("workflows", "regions/workflows_page.html", SLOW_S)),
-        _workflows,
+        make.workflows,
     ),
     Page(
         "workflow",
         "pages/workflow.html",
         (*_EVERYWHERE, Region("workflow", "regions/workflow.html", SLOW_S)),
-        _workflow,
+        make.workflow,
         keyed=True,
     ),
     Page(
         "quarantine",
         "pages/quarantine.html",
         (*_EVERYWHERE, Region("quarantine", "regions/quarantine.html", SLOW_S)),
-        _quarantine,
+        make.quarantine,
     ),
-    Page("schedules", "pages/later.html", _EVERYWHERE, _schedules),
-    Page("autoscale", "pages/later.html", _EVERYWHERE, _autoscale),
+    Page(
+        "schedules",
+        "pages/schedules.html",
+        (
+            *_EVERYWHERE,
+            Region("schedules-head", "regions/schedules_head.html", SLOW_S),
+            Region("schedules", "regions/schedules.html", SLOW_S),
+        ),
+        make.schedules,
+    ),
+    Page(
+        "schedule",
+        "pages/schedule.html",
+        (
+            *_EVERYWHERE,
+            Region("schedule-head", "regions/schedule_head.html", SLOW_S),
+            _ACTS,
+            Region("schedule", "regions/schedule.html", SLOW_S),
+        ),
+        make.schedule,
+        keyed=True,
+    ),
+    Page(
+        "autoscale",
+        "pages/autoscale.html",
+        (
+            *_EVERYWHERE,
+            Region("autoscale-head", "regions/autoscale_head.html", SLOW_S),
+            Region("autoscale", "regions/autoscale.html", SLOW_S),
+            Region("decisions", "regions/decisions.html", SLOW_S),
+        ),
+        make.autoscale,
+        timeline=True,
+    ),
     Page(
         "type",
         "pages/type.html",
@@ -329,10 +296,11 @@ PAGES: Final = (
             _ACTS,
             Region("type", "regions/type.html", SLOW_S),
         ),
-        _type,
+        make.type,
         keyed=True,
+        timeline=True,
     ),
-    Page("types", "pages/types.html", (*_EVERYWHERE, Region("types", "regions/types_page.html", SLOW_S)), _types),
+    Page("types", "pages/types.html", (*_EVERYWHERE, Region("types", "regions/types_page.html", SLOW_S)), make.types),
 )
 
 

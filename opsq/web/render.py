@@ -9,6 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from opsq.web import words
 from opsq.web.assets import Assets
+from opsq.web.changes import marks
+from opsq.web.charts_data import table
 from opsq.web.view_common import Places
 
 TEMPLATE_DIR = Path(__file__).parent / "templates"
@@ -28,9 +30,10 @@ class Renderer:
         )
         self._env.filters.update(
             age=_age, clock=words.clock, clock_seconds=words.clock_seconds, duration=words.duration,
-            full_time=words.full_time, iso=words.iso,
+            full_time=words.full_time, iso=words.iso, sentence=_sentence,
         )  # fmt: skip
         self._env.globals["asset"] = lambda name: places.to("/static/" + assets.hashed(name))
+        self._env.globals.update(marks=marks, data_table=table)
         # One module for all pages: an import in every region would build it again for every row.
         self._env.globals["p"] = self._env.get_template("parts.html").module
 
@@ -41,3 +44,7 @@ class Renderer:
 
 def _age(at: float, now: float) -> str:
     return words.age(max(0.0, now - at))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from opsq.events.diagnosis.explained import Explained
 from opsq.web import api
 from opsq.web.access.gate import Gate, Need
 from opsq.web.act_handlers import key_of
@@ -21,6 +22,8 @@ from opsq.web.audit import Checked
 from opsq.web.audit_handlers import ApiAudit
 from opsq.web.bulk import Preview, Progress
 from opsq.web.handlers import Handler, Handlers
+from opsq.web.look_handlers import ApiLook
+from opsq.web.looks import LOOKS
 from opsq.web.openapi import PREFIX, Described
 from opsq.web.security import SAFE_METHODS
 
@@ -73,9 +76,11 @@ API: Final = (
     RouteSpec("GET", "/api/v1/tasks", "api-tasks", "api.tasks", "read", "api", "Tasks, newest first.",
               ("q", "before", "limit"), api.ApiTasks),
     RouteSpec("GET", "/api/v1/tasks.csv", "api-tasks-csv", "api.csv", "read", "api", "All tasks of a filter, as CSV.",
-              ("q",), "text/csv", export=True),
+              ("q", "id"), "text/csv", export=True),
     RouteSpec("GET", "/api/v1/tasks.jsonl", "api-tasks-jsonl", "api.jsonl", "read", "api",
-              "All tasks under a filter, one JSON object a line.", ("q",), "application/jsonl", export=True),
+              "All tasks under a filter, one JSON object a line.", ("q", "id"), "application/jsonl", export=True),
+    RouteSpec("GET", "/api/v1/tasks/{id:path}/why", "api-why", "api.why", "read", "api",
+              "Why a task does not run: evidence, causes, what would help. Asks the workers.", answer=Explained),
     RouteSpec("GET", "/api/v1/tasks/{id:path}", "api-task", "api.task", "read", "api", "Everything known of one task.",
               answer=api.ApiTask),
     RouteSpec("GET", "/api/v1/workers", "api-workers", "api.workers", "read", "api", "Workers with their figures.",
@@ -127,10 +132,24 @@ def _act_routes() -> tuple[RouteSpec, ...]:
     return tuple(found)
 
 
+def _look_routes() -> tuple[RouteSpec, ...]:
+    """The routes of the table of looks, for pages and for programs."""
+    found: list[RouteSpec] = []
+    for look in LOOKS:
+        key = f"looks.page.{look.verb}", f"looks.api.{look.verb}"
+        found += (
+            RouteSpec("GET", f"/look/{look.name}", f"look-{look.name}", key[0], look.permission, "page", look.doc),
+            RouteSpec("GET", "/api/v1" + look.path, f"api-look-{look.name}", key[1], look.permission, "api", look.doc,
+                      answer=ApiLook),
+        )  # fmt: skip
+    return tuple(found)
+
+
 ROUTES: Final = (
     RouteSpec("GET", "/", "overview", "overview_page", "read", "page", "Verdict, charts, queues, workers, task types."),
     RouteSpec("GET", "/tasks", "tasks", "tasks_page", "read", "page", "Task list under one filter, newest first."),
     RouteSpec("GET", "/tasks/{id:path}", "task", "task_page", "read", "page", "One task: outcome, tries, lineage."),
+    RouteSpec("GET", "/why/{id:path}", "why", "page.why", "read", "page", "Why a task does not run, and what helps."),
     RouteSpec("GET", "/workers", "workers", "workers_page", "read", "page", "Every worker that has been heard."),
     RouteSpec("GET", "/workers/{id:path}", "worker", "page.worker", "read", "page", "One worker: what it runs, load."),
     RouteSpec("GET", "/queues", "queues", "page.queues", "read", "page", "Every queue against its target."),
@@ -141,15 +160,26 @@ ROUTES: Final = (
     RouteSpec("GET", "/workflows/{id:path}", "workflow", "page.workflow", "read", "page", "Graph and time axis."),
     RouteSpec("GET", "/quarantine", "quarantine", "page.quarantine", "act", "page", "Messages that were set aside."),
     RouteSpec("GET", "/schedules", "schedules", "page.schedules", "read", "page", "What runs by the clock."),
+    RouteSpec("GET", "/schedules/{id:path}", "schedule", "page.schedule", "read", "page", "One entry of the schedule."),
     RouteSpec("GET", "/autoscale", "autoscale", "page.autoscale", "read", "page", "Decisions about slots."),
     RouteSpec("GET", "/types", "types", "types_page", "read", "page", "Task types over a range of time."),
     RouteSpec("GET", "/types/{id:path}", "type", "page.type", "read", "page", "One task type: how long it runs."),
     RouteSpec("GET", "/live/{page}", "live", "live", "read", "live", "Server-sent events that keep one page current."),
     *API,
     *_act_routes(),
+    *_look_routes(),
+    RouteSpec(
+        "GET",
+        "/look/queue-messages",
+        "look-queue-messages",
+        "looks.messages",
+        "act",
+        "page",
+        "Messages that wait in a queue, with their priorities.",
+    ),
     RouteSpec("GET", "/metrics", "metrics", "metrics", "metrics", "probe", "Prometheus and OpenMetrics text."),
-    RouteSpec("GET", "/healthz", "healthz", "healthz", "none", "probe", "The monitor's process lives."),
-    RouteSpec("GET", "/readyz", "readyz", "readyz", "none", "probe", "Events arrive and history is kept."),
+    RouteSpec("GET", "/healthz", "healthz", "health.live", "none", "probe", "The monitor's process lives."),
+    RouteSpec("GET", "/readyz", "readyz", "health.ready", "none", "probe", "Events arrive in time and are kept."),
     RouteSpec("GET", "/bulk/{verb}", "bulk-ask", "bulk.ask", "act", "page", "What an act on many tasks would do."),
     RouteSpec("POST", "/bulk/{verb}", "bulk-send", "bulk.send", "act", "page", "Begin an act on many tasks."),
     RouteSpec("GET", "/bulk-job", "bulk-job", "bulk.job", "act", "page", "How far an act on many tasks is."),

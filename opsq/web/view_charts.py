@@ -1,13 +1,14 @@
-"""The three charts of the overview, one time axis, and the same numbers as a table. Pure."""
+"""The charts of the pages: buckets in, charts out. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from opsq.events.records import Percentiles, Point
 from opsq.web import charts, words
+from opsq.web.charts_data import COUNT, RATE, SECONDS, Line, Plot
 from opsq.web.faces import LIMITS
 
 YOUNG_SHARE: Final = 0.25
@@ -16,39 +17,161 @@ SEGMENTS: Final = (
     ("run", "run", "running"),
     ("prefetch", "prefetched", "prefetched"),
 )
+HEIGHT: Final = 96
+TALL: Final = 200
+LOW: Final = 52
 
 
 @dataclass(frozen=True, slots=True)
-class DataRow:
-    """One bucket in words, in the order of the columns."""
+class Frame:
+    """What surrounds the lines of a chart. axis: it carries the time axis. bad: keys whose newest value is trouble."""
 
-    cells: tuple[tuple[str, str], ...]
-
-
-COLUMNS: Final = (
-    ("time", "From"), ("done", "Done"), ("arrived", "Arrived"), ("oldest", "Oldest"), ("broker", "In broker"),
-    ("prefetch", "Prefetched"), ("run", "Run"), ("failed", "Failed"),
-)  # fmt: skip
-
-
-def data_rows(points: Sequence[Point], percentile: int) -> tuple[DataRow, ...]:
-    """Write every bucket in words."""
-    return tuple(DataRow(tuple(_cells(point, percentile))) for point in points)
+    id: str
+    title: str
+    small: str
+    height: int = HEIGHT
+    axis: bool = False
+    bad: frozenset[str] = frozenset()
 
 
-def _cells(point: Point, percentile: int) -> list[tuple[str, str]]:
-    return [
-        ("time", words.clock_seconds(point.at) if point.width_s < 60 else words.clock(point.at)),
-        ("done", words.significant(point.done / point.width_s)),
-        ("arrived", words.significant(point.arrived / point.width_s)),
-        ("oldest", _or_dash(point.oldest_max_s)),
-        *((key, _or_dash(at_percentile(point.latency.get(key), percentile))) for key in ("broker", "prefetch", "run")),
-        ("failed", words.significant(point.failed / point.width_s)),
+def drawn(
+    frame: Frame, lines: Sequence[Line], points: Sequence[Point], now: float, scale: charts.Scale, sentence: str,
+    newest: Mapping[str, float | None], limit: charts.Tick | None = None,
+) -> charts.Chart:  # fmt: skip
+    """Draw lines over the buckets of ``points``. newest: by key, what the legend says."""
+    start, end = _ends(points, now)
+    return charts.Chart(
+        id=frame.id,
+        title=frame.title,
+        small=frame.small,
+        sentence=sentence,
+        height=frame.height,
+        y_ticks=scale.ticks,
+        # What is told first lies on top, so it is drawn last.
+        traces=tuple(
+            charts.trace(line.values, scale, line.css, area=line.area, height=frame.height, open=_is_open(points))
+            for line in reversed(lines)
+        ),
+        legend=tuple(
+            charts.LegendItem(line.css, line.label, line.say(newest.get(line.key)), line.key, line.key in frame.bad)
+            for line in lines
+        ),
+        x_ticks=charts.time_ticks(start, end) if frame.axis else (),
+        limit=limit,
+        plot=_plot(lines, points, scale),
+    )
+
+
+def _plot(lines: Sequence[Line], points: Sequence[Point], scale: charts.Scale) -> Plot | None:
+    if not points:
+        return None
+    first = points[0]
+    return Plot(first.at, first.width_s, tuple(lines), scale.low, scale.high, scale.log, _is_open(points))
+
+
+def _is_open(points: Sequence[Point]) -> bool:
+    return bool(points) and points[-1].open
+
+
+def _ends(points: Sequence[Point], now: float) -> tuple[float, float]:
+    return (points[0].at, min(now, points[-1].at + points[-1].width_s)) if points else (now - 60, now)
+
+
+def throughput(points: Sequence[Point], now: float, *, axis: bool = False) -> charts.Chart:
+    """Chart what is done and what arrives, per second."""
+    done = Line("done", "done", "total", [rate_of(p, p.done, now) for p in points], RATE, area=True)
+    arrived = Line("arrived", "arrived", "step", [rate_of(p, p.arrived, now) for p in points], RATE)
+    newest = {line.key: _settled(line.values, points) or 0.0 for line in (done, arrived)}
+    most = max((rate for rate in done.values if rate is not None), default=0.0)
+    return drawn(
+        Frame("throughput", "Throughput", "per second", axis=axis),
+        (done, arrived), points, now, charts.linear([done.values, arrived.values], HEIGHT),
+        f"Throughput: {done.say(newest['done'])} tasks per second done now, {arrived.say(newest['arrived'])} arrive; "
+        f"at most {done.say(most)} in this range.",
+        newest,
+    )  # fmt: skip
+
+
+def latency(points: Sequence[Point], now: float, percentile: int) -> charts.Chart:
+    """Chart where the time goes: each segment at one percentile, and the oldest that waits, on a log scale."""
+    lines = [
+        Line(name, label, css, [_positive(at_percentile(p.latency.get(name), percentile)) for p in points], SECONDS)
+        for name, label, css in SEGMENTS
     ]
+    oldest = Line("oldest", "oldest waiting", "age", [_positive(p.oldest_max_s) for p in points], SECONDS)
+    if any(value is not None for value in oldest.values):  # a task type has no depth of its own
+        lines.insert(0, oldest)
+    scale = charts.logarithmic([line.values for line in lines], TALL)
+    newest = {line.key: _last(line.values) for line in lines}
+    top = scale.to_y(LIMITS.oldest_s)
+    said = ", ".join(f"{line.label} {line.say(newest[line.key])}" for line in lines)
+    return drawn(
+        Frame("latency", "Latency", "by segment, log scale", TALL, bad=_over(newest.get("oldest"))),
+        lines, points, now, scale, f"Latency p{percentile} by segment, newest: {said}.",
+        newest, charts.Tick(f"target, {words.duration(LIMITS.oldest_s)}", round(top, 1)) if top > 12 else None,
+    )  # fmt: skip
 
 
-def _or_dash(seconds: float | None) -> str:
-    return words.NOT_APPLICABLE if seconds is None else words.duration(seconds)
+def failed(points: Sequence[Point], now: float) -> charts.Chart:
+    """Chart failures per second; it carries the time axis of those above it."""
+    line = Line("failed", "failed", "failed", [rate_of(p, p.failed, now) for p in points], RATE, area=True)
+    newest = _settled(line.values, points) or 0.0
+    total = sum(point.failed for point in points)
+    return drawn(
+        Frame("failed", "Failed", "per second", LOW, axis=True, bad=frozenset({"failed"} if newest > 0 else ())),
+        (line,), points, now, charts.linear([line.values], LOW),
+        f"Failures: {words.plural(total, 'task')} failed in this range, {line.say(newest)} per second now.",
+        {"failed": newest},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """What one area chart is called and looks like. of: what the newest value is measured against.
+
+    unit: of ``charts_data.SAY``.
+    """
+
+    id: str
+    title: str
+    small: str
+    css: str = "total"
+    height: int = HEIGHT
+    axis: bool = True
+    of: str = "now"
+    unit: str = COUNT
+
+
+def area_chart(area: Area, values: Sequence[float | None], points: Sequence[Point], now: float) -> charts.Chart:
+    """Chart one series as an area over the buckets of ``points``."""
+    line = Line(area.id, area.of, area.css, values, area.unit, area=True)
+    newest = _settled(values, points)
+    most = max((value for value in values if value is not None), default=None)
+    said, at_most = (line.say(value, words.UNKNOWN) for value in (newest, most))
+    return drawn(
+        Frame(area.id, area.title, area.small, area.height, area.axis),
+        (line,), points, now, charts.linear([values], area.height, line.say),
+        f"{area.title}: {said} now, at most {at_most} in this range.",
+        {area.id: newest},
+    )  # fmt: skip
+
+
+def oldest_chart(points: Sequence[Point], now: float = 0.0) -> charts.Chart:
+    """Chart the age of the oldest that waits, on a log scale with its target."""
+    line = Line("oldest", "oldest", "age", [_positive(point.oldest_max_s) for point in points], SECONDS)
+    scale = charts.logarithmic([line.values, [LIMITS.oldest_s]], HEIGHT)
+    waits = _last(line.values)
+    target = words.duration(LIMITS.oldest_s)
+    return drawn(
+        Frame("oldest", "Oldest waiting", "log scale", bad=_over(waits)),
+        (line,), points, now, scale, f"Age of the oldest waiting task: {line.say(waits)} now, target {target}.",
+        {"oldest": waits}, charts.Tick(f"target, {target}", round(scale.to_y(LIMITS.oldest_s), 1)),
+    )  # fmt: skip
+
+
+def rates_chart(points: Sequence[Point], now: float) -> charts.Chart:
+    """Chart what arrives and what is done, per second, with the time axis."""
+    return replace(throughput(points, now, axis=True), id="rates", title="Arrive and done")
 
 
 def at_percentile(found: Percentiles | None, percentile: int) -> float | None:
@@ -56,144 +179,6 @@ def at_percentile(found: Percentiles | None, percentile: int) -> float | None:
     if found is None or not found.count:
         return None
     return {50: found.p50, 95: found.p95, 99: found.p99}[percentile]
-
-
-def throughput(points: Sequence[Point], now: float) -> charts.Chart:
-    """Chart what is done and what arrives, per second."""
-    done = [rate_of(point, point.done, now) for point in points]
-    arrived = [rate_of(point, point.arrived, now) for point in points]
-    scale = charts.linear([done, arrived], 96)
-    most = max((rate for rate in done if rate is not None), default=0.0)
-    now_done, now_arrived = _newest(points, lambda p: p.done), _newest(points, lambda p: p.arrived)
-    return charts.Chart(
-        id="throughput",
-        title="Throughput",
-        small="per second",
-        sentence=f"Throughput: {words.significant(now_done)} tasks per second done now, "
-        f"{words.significant(now_arrived)} arrive; at most {words.significant(most)} in this range.",
-        height=96,
-        y_ticks=scale.ticks,
-        traces=(
-            charts.trace(done, scale, "total", area=True, height=96),
-            charts.trace(arrived, scale, "step"),
-        ),
-        legend=(
-            charts.LegendItem("total", "done", words.significant(now_done), "done"),
-            charts.LegendItem("step", "arrived", words.significant(now_arrived), "arrived"),
-        ),
-    )
-
-
-def latency(points: Sequence[Point], percentile: int) -> charts.Chart:
-    """Chart where the time goes: each segment at one percentile, and the oldest that waits, on a log scale."""
-    oldest = [_positive(point.oldest_max_s) for point in points]
-    series = {
-        name: [_positive(at_percentile(p.latency.get(name), percentile)) for p in points] for name, _, _ in SEGMENTS
-    }
-    scale = charts.logarithmic([*series.values(), oldest], 200)
-    newest = {name: _last(values) for name, values in series.items()}
-    waits = _last(oldest)
-    over = waits is not None and waits > LIMITS.oldest_s
-    top = scale.to_y(LIMITS.oldest_s)
-    said = ", ".join(f"{label} {_or_dash(newest[name])}" for name, label, _ in SEGMENTS)
-    return charts.Chart(
-        id="latency",
-        title="Latency",
-        small="by segment, log scale",
-        sentence=f"Latency p{percentile} by segment, newest: {said}; oldest waiting {_or_dash(waits)}.",
-        height=200,
-        y_ticks=scale.ticks,
-        traces=(
-            *(charts.trace(series[name], scale, css) for name, _, css in reversed(SEGMENTS)),
-            charts.trace(oldest, scale, "age"),
-        ),
-        legend=(
-            charts.LegendItem("age", "oldest waiting", _or_dash(waits), "oldest", over),
-            *(charts.LegendItem(css, label, _or_dash(newest[name]), name) for name, label, css in SEGMENTS),
-        ),
-        limit=charts.Tick(f"target, {words.duration(LIMITS.oldest_s)}", round(top, 1)) if top > 12 else None,
-    )
-
-
-def failed(points: Sequence[Point], now: float) -> charts.Chart:
-    """Chart failures per second; it carries the time axis of the three."""
-    values = [rate_of(point, point.failed, now) for point in points]
-    scale = charts.linear([values], 52)
-    newest = _newest(points, lambda point: point.failed)
-    total = sum(point.failed for point in points)
-    start = points[0].at if points else now - 60
-    return charts.Chart(
-        id="failed",
-        title="Failed",
-        small="per second",
-        sentence=f"Failures: {words.plural(total, 'task')} failed in this range, "
-        f"{words.significant(newest)} per second now.",
-        height=52,
-        y_ticks=scale.ticks,
-        traces=(charts.trace(values, scale, "failed", area=True, height=52),),
-        legend=(charts.LegendItem("failed", "failed", words.significant(newest), "failed", newest > 0),),
-        x_ticks=charts.time_ticks(start, now),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Area:
-    """What one area chart is called and looks like. of: what the newest value is measured against."""
-
-    id: str
-    title: str
-    small: str
-    css: str = "total"
-    height: int = 96
-    axis: bool = True
-    of: str = "now"
-
-
-def area_chart(area: Area, values: Sequence[float | None], points: Sequence[Point], now: float) -> charts.Chart:
-    """Chart one series as an area over the buckets of ``points``."""
-    scale = charts.linear([values], area.height)
-    # A bucket that still fills says too little of a count.
-    newest = _last(values[:-1] if points and points[-1].open and len(values) > 1 else values)
-    most = max((value for value in values if value is not None), default=None)
-    said, at_most = (words.UNKNOWN if value is None else words.significant(value) for value in (newest, most))
-    return charts.Chart(
-        id=area.id,
-        title=area.title,
-        small=area.small,
-        sentence=f"{area.title}: {said} now, at most {at_most} in this range.",
-        height=area.height,
-        y_ticks=scale.ticks,
-        traces=(charts.trace(values, scale, area.css, area=True, height=area.height),),
-        legend=(charts.LegendItem(area.css, area.of, said, area.id),),
-        x_ticks=charts.time_ticks(points[0].at if points else now - 60, now) if area.axis else (),
-    )
-
-
-def oldest_chart(points: Sequence[Point]) -> charts.Chart:
-    """Chart the age of the oldest that waits, on a log scale with its target."""
-    oldest = [_positive(point.oldest_max_s) for point in points]
-    scale = charts.logarithmic([oldest, [LIMITS.oldest_s]], 96)
-    waits = _last(oldest)
-    over = waits is not None and waits > LIMITS.oldest_s
-    target = words.duration(LIMITS.oldest_s)
-    return charts.Chart(
-        id="oldest",
-        title="Oldest waiting",
-        small="log scale",
-        sentence=f"Age of the oldest waiting task: {_or_dash(waits)} now, target {target}.",
-        height=96,
-        y_ticks=scale.ticks,
-        traces=(charts.trace(oldest, scale, "age"),),
-        legend=(charts.LegendItem("age", "oldest", _or_dash(waits), "oldest", over),),
-        limit=charts.Tick(f"target, {target}", round(scale.to_y(LIMITS.oldest_s), 1)),
-    )
-
-
-def rates_chart(points: Sequence[Point], now: float) -> charts.Chart:
-    """Chart what arrives, what is done and what fails, per second, with the time axis."""
-    whole = throughput(points, now)
-    start = points[0].at if points else now - 60
-    return replace(whole, id="rates", title="Arrive and done", x_ticks=charts.time_ticks(start, now))
 
 
 def rate_of(point: Point, count: int, now: float) -> float | None:
@@ -204,10 +189,13 @@ def rate_of(point: Point, count: int, now: float) -> float | None:
     return count / lasted if lasted > YOUNG_SHARE * point.width_s else None
 
 
-def _newest(points: Sequence[Point], pick: Callable[[Point], int]) -> float:
-    """Read the newest whole bucket as a rate: the open one is too short to be one."""
-    whole = next((point for point in reversed(points) if not point.open), None)
-    return pick(whole) / whole.width_s if whole else 0.0
+def _settled(values: Sequence[float | None], points: Sequence[Point]) -> float | None:
+    """Read the newest whole bucket: one that still fills says too little of a count."""
+    return _last(values[:-1] if _is_open(points) and len(values) > 1 else values)
+
+
+def _over(waits: float | None) -> frozenset[str]:
+    return frozenset({"oldest"} if waits is not None and waits > LIMITS.oldest_s else ())
 
 
 def _positive(value: float | None) -> float | None:

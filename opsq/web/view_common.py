@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 from opsq.events.records import Segments
 from opsq.web import charts
 from opsq.web.access.door import STRANGER, Visitor
+from opsq.web.view_range import DEFAULT_RANGE, RANGES, Range, Ranges, asked_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,25 +42,6 @@ class Bar:
     cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A stretch of time that ends now. key: its spelling in the URL."""
-
-    key: str
-    label: str
-    length_s: float
-
-
-RANGES: Final = (
-    Range("15m", "15 min", 900),
-    Range("1h", "1 h", 3600),
-    Range("6h", "6 h", 21_600),
-    Range("24h", "24 h", 86_400),
-    Range("7d", "7 d", 604_800),
-    Range("30d", "30 d", 2_592_000),
-    Range("90d", "90 d", 7_776_000),
-)
-DEFAULT_RANGE: Final = RANGES[1]
 PERCENTILES: Final = (50, 95, 99)
 
 
@@ -68,7 +50,7 @@ class Ask:
     """What a request for a page asked for, already checked; nonsense in the URL falls back to the default.
 
     visitor: who asks. before: list cursor. percentile: 50, 95 or 99. theme, density: kept in cookies, or empty.
-    limit: rows a program asks for, 0 for the page's own number.
+    limit: rows a program asks for, 0 for the page's own number. what: the fields of a what-if form that were filled in.
     """
 
     page: str
@@ -83,15 +65,22 @@ class Ask:
     theme: str = ""
     density: str = ""
     limit: int = 0
+    what: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def query_percentile(self) -> str:
+        """The percentile as the URL has it: empty for the usual one."""
+        return "" if self.percentile == 95 else str(self.percentile)
 
     def query(self, **changes: str) -> str:
         """Write the URL's query string, with some parameters changed; an empty one is left out."""
         values = {
-            "range": self.range.key if self.range_given else "",
+            **self.range.query(self.range_given),
             "q": self.q,
             "before": "" if self.before is None else str(self.before),
-            "p": "" if self.percentile == 95 else str(self.percentile),
+            "p": self.query_percentile,
             "sort": self.sort,
+            **dict(self.what),
             **changes,
         }
         kept = {name: value for name, value in values.items() if value}
@@ -100,6 +89,9 @@ class Ask:
 
 MAX_QUERY_LENGTH: Final = 2000
 LONGEST_LIST: Final = 1000
+#: Fields of the what-if form.
+WHAT_IF: Final = ("least", "most", "within", "preset")
+_LONGEST_FIELD: Final = 20
 _LARGEST_CURSOR: Final = 2**63 - 1
 
 
@@ -107,7 +99,7 @@ def parse_ask(
     page: str, params: Mapping[str, str], cookies: Mapping[str, str], task_id: str = "", visitor: Visitor = STRANGER
 ) -> Ask:
     """Read what a request asked for. Never raises: a link from an older version must still open."""
-    chosen = next((r for r in RANGES if r.key == params.get("range")), None)
+    chosen = asked_range(params)
     before = params.get("before", "")
     percentile = params.get("p", "")
     theme, density = cookies.get("opsq_theme", ""), cookies.get("opsq_density", "")
@@ -124,6 +116,7 @@ def parse_ask(
         theme=theme if theme in ("light", "dark") else "",
         density=density if density in ("compact", "normal") else "",
         limit=min(int(limit), LONGEST_LIST) if (limit := params.get("limit", "")).isdecimal() and len(limit) < 6 else 0,
+        what=tuple((name, params[name][:_LONGEST_FIELD]) for name in WHAT_IF if params.get(name)),
     )
 
 
@@ -215,8 +208,16 @@ def with_range(ask: Ask, chosen: Range) -> Ask:
     return replace(ask, range=chosen)
 
 
-def range_links(ask: Ask, places: Places, path: str) -> tuple[Link, ...]:
-    """Link the same page for every range."""
-    return tuple(
-        Link(r.label, places.prefix + path + ask.query(range=r.key, before=""), r is ask.range) for r in RANGES
+def percentile_links(ask: Ask, places: Places, path: str) -> tuple[Link, ...]:
+    """Link the same page for every percentile."""
+    return tuple(Link(f"p{p}", places.prefix + path + ask.query(p=str(p)), p == ask.percentile) for p in PERCENTILES)
+
+
+def range_links(ask: Ask, places: Places, path: str) -> Ranges:
+    """Link the same page for every range, and say what its own range is."""
+    other = {"from": "", "to": "", "before": ""}
+    links = tuple(
+        (r.label, places.prefix + path + ask.query(**other, range=r.key), r.key == ask.range.key) for r in RANGES
     )
+    kept = tuple((name, value) for name, value in (("p", ask.query_percentile), ("sort", ask.sort)) if value)
+    return Ranges(links, places.prefix + path, kept, ask.range)

@@ -8,16 +8,22 @@ from typing import Final
 
 from opsq.events.views import ErrorGroup
 from opsq.web import charts, words
+from opsq.web.changes import Change
+from opsq.web.mutes import Mute
 from opsq.web.view_charts import Area, area_chart
 from opsq.web.view_common import Ask, Head, Link, Places, range_links, row_id
+from opsq.web.view_range import Range, Ranges
 from opsq.web.view_traceback import CodeLine, traceback_lines
 
 MAX_TITLE: Final = 300
 MAX_PARTS: Final = 12
 NEW_S: Final = 3600.0
+DEPLOY_NEWS_S: Final = 7 * 86_400.0
 HEADS: Final = (
     Head("Error"),
-    Head("Failed", "num"),
+    Head("Trend", "p2"),
+    Head("In range", "num"),
+    Head("Failed", "num p2"),
     Head("Retried", "num p2"),
     Head("First seen", "num p2"),
     Head("Last seen", "num", "descending"),
@@ -26,8 +32,39 @@ HEADS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """A group with how often it came in a range, by bucket."""
+
+    group: ErrorGroup
+    trend: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """How often it came in the range."""
+        return sum(self.trend)
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What a new error may come from. started_at: when a worker was last started. deploy: the newest that was seen."""
+
+    started_at: float | None = None
+    deploy: Change | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorLine:
+    """One group in a short list."""
+
+    label: str
+    href: str
+    small: str
+    count: str
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """One group in the list. fresh: it began of late, or since a worker was started last."""
+    """One group in the list. fresh: it began of late, or since a deploy. muted: by whom and until when, in words."""
 
     id: str
     href: str
@@ -40,6 +77,9 @@ class ErrorRow:
     fresh: str
     task: str
     task_href: str
+    trend: charts.Trace | None
+    count: str
+    muted: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +88,10 @@ class ErrorsView:
 
     sentence: str
     rows: tuple[ErrorRow, ...]
+    muted: tuple[ErrorRow, ...]
     heads: tuple[Head, ...]
+    ranges: Ranges
+    shown: Range
     failed_href: str
     broker: str
 
@@ -84,31 +127,82 @@ class ErrorView:
     fresh: str
     last_at: float
     first_at: float
-    ranges: tuple[Link, ...]
+    ranges: Ranges
     range_label: str
     chart: charts.Chart
     example: str
     traceback: tuple[CodeLine, ...]
     by: tuple[Parts, ...]
     newest: tuple[tuple[Link, float], ...]
+    muted: str
 
 
-def errors_view(
-    groups: Sequence[ErrorGroup], started_at: float | None, places: Places, broker: str, now: float
-) -> ErrorsView:
-    """Build the list, the group heard of last first. started_at: when a worker was last started."""
-    rows = tuple(_row(group, started_at, places, now) for group in groups)
-    return ErrorsView(_sentence(rows), rows, HEADS, places.search(state="failed"), broker)
+@dataclass(frozen=True, slots=True)
+class ErrorsFacts:
+    """What the list is made from."""
+
+    groups: Sequence[Counted]
+    since: Since
+    mutes: Mapping[str, Mute]
 
 
-def _sentence(rows: Sequence[ErrorRow]) -> str:
-    if not rows:
+def errors_view(facts: ErrorsFacts, ask: Ask, places: Places, broker: str, now: float) -> ErrorsView:
+    """Build the list, the group heard of last first, muted ones apart."""
+    rows = tuple(_row(each, facts, places, now) for each in facts.groups)
+    heard = tuple(row for row in rows if not row.muted)
+    return ErrorsView(
+        sentence=_sentence(heard, len(rows)),
+        rows=heard,
+        muted=tuple(row for row in rows if row.muted),
+        heads=HEADS,
+        ranges=range_links(ask, places, "/errors"),
+        shown=ask.range,
+        failed_href=places.search(state="failed"),
+        broker=broker,
+    )
+
+
+def _sentence(rows: Sequence[ErrorRow], known: int) -> str:
+    if not known:
         return "No error has been seen"
     new = sum(bool(row.fresh) for row in rows)
-    return f"{words.plural(len(rows), 'error')}{f', {new} new' if new else ', none of them new'}"
+    muted = f", {known - len(rows)} muted" if known > len(rows) else ""
+    return f"{words.plural(len(rows), 'error')}{f', {new} new' if new else ', none of them new'}{muted}"
 
 
-def _row(group: ErrorGroup, started_at: float | None, places: Places, now: float) -> ErrorRow:
+def error_line(each: Counted, since: Since, places: Places, now: float) -> ErrorLine:
+    """Build a line of the overview."""
+    group = each.group
+    where = words.short_name(next(iter(group.types))) if len(group.types) == 1 else ""
+    where = where or (words.plural(len(group.types), "task type") if group.types else "")
+    fresh = _fresh(group, since, now)
+    began = f"{fresh}, first {words.clock(group.first_at)}" if fresh else f"since {words.day(group.first_at)}"
+    return ErrorLine(
+        label=group.type,
+        href=places.page("errors", group.fault),
+        small=", ".join(part for part in (where, began) if part),
+        count=words.count(each.count),
+    )
+
+
+def error_name(exception: str | None) -> str:
+    """Name an error by the class in its repr: ``ValueError('x')`` gives ``ValueError``. Display only."""
+    if not exception:
+        return "unknown error"
+    name = exception.split("(", 1)[0].split(":", 1)[0].strip()
+    return name[:60] or "unknown error"
+
+
+def muted_text(mute: Mute | None) -> str:
+    """Say who muted an error and until when; empty when nobody did."""
+    if mute is None:
+        return ""
+    until = f" until {words.day(mute.until_at)} {words.clock(mute.until_at)}" if mute.until_at is not None else ""
+    return f"muted{f' by {mute.who}' if mute.who else ''}{until}"
+
+
+def _row(each: Counted, facts: ErrorsFacts, places: Places, now: float) -> ErrorRow:
+    group = each.group
     newest = group.newest[0][1] if group.newest else ""
     return ErrorRow(
         id="e-" + row_id(group.fault),
@@ -119,9 +213,12 @@ def _row(group: ErrorGroup, started_at: float | None, places: Places, now: float
         retried=words.count(group.retried),
         first_at=group.first_at,
         last_at=group.last_at,
-        fresh=_fresh(group, started_at, now),
+        fresh=_fresh(group, facts.since, now),
         task=words.short_id(newest),
         task_href=places.task(newest) if newest else "",
+        trend=charts.spark([float(count) for count in each.trend], width=120) if each.count else None,
+        count=words.count(each.count),
+        muted=muted_text(facts.mutes.get(group.fault)),
     )
 
 
@@ -133,13 +230,18 @@ def _title(group: ErrorGroup) -> str:
     return text.lstrip(":, ")[:MAX_TITLE]
 
 
-def _fresh(group: ErrorGroup, started_at: float | None, now: float) -> str:
+def _fresh(group: ErrorGroup, since: Since, now: float) -> str:
+    deploy, started_at = since.deploy, since.started_at
+    if deploy is not None and group.first_at >= deploy.at and now - deploy.at < DEPLOY_NEWS_S:
+        return f"new since {deploy.version}"
     if started_at is not None and group.first_at >= started_at and now - started_at < 24 * NEW_S:
         return "new since the last start"
     return "new" if now - group.first_at < NEW_S else ""
 
 
-def error_view(group: ErrorGroup, started_at: float | None, ask: Ask, places: Places, now: float) -> ErrorView:
+def error_view(
+    group: ErrorGroup, since: Since, mute: Mute | None, ask: Ask, places: Places, now: float
+) -> ErrorView:  # fmt: skip
     """Build the page of one group."""
     trend = [float(point.failed + point.retried) for point in group.trend]
     retried = f", {words.plural(group.retried, 'try', 'tries')} retried" if group.retried else ""
@@ -151,11 +253,11 @@ def error_view(group: ErrorGroup, started_at: float | None, ask: Ask, places: Pl
         type=group.type,
         title=_title(group),
         sentence=f"{words.plural(group.failed, 'task')} failed{retried}{types}{workers}.",
-        fresh=_fresh(group, started_at, now),
+        fresh=_fresh(group, since, now),
         last_at=group.last_at,
         first_at=group.first_at,
         ranges=range_links(ask, places, places.page("errors", group.fault).removeprefix(places.prefix)),
-        range_label=ask.range.label,
+        range_label=ask.range.said,
         chart=area_chart(Area("trend", "Trend", "failed and retried, per bucket", "failed"), trend, group.trend, now),
         example=group.exception[:2000],
         traceback=traceback_lines(group.traceback or group.exception),
@@ -165,6 +267,7 @@ def error_view(group: ErrorGroup, started_at: float | None, ask: Ask, places: Pl
             _parts("Worker", group.workers, lambda name: places.page("workers", name)),
         ),
         newest=tuple((Link(words.short_id(id), places.task(id)), at) for id, at in _once(group.newest).items()),
+        muted=muted_text(mute),
     )
 
 

@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from opsq.events.records import Overview, Point, QueueItem, TaskItem, TaskTypeItem, WorkerItem
+from opsq.events.records import Overview, Point, QueueItem, TaskTypeItem, WorkerItem
 from opsq.web import charts, words
+from opsq.web.charts_data import Plot, heat_axis, moment
 from opsq.web.faces import LIMITS
-from opsq.web.terms import Filter
-from opsq.web.view_charts import COLUMNS, DataRow, data_rows, failed, latency, throughput
-from opsq.web.view_common import Ask, Link, Places, range_links, row_id
-from opsq.web.view_tasks import FacetRow, state_rows
+from opsq.web.view_charts import failed, latency, throughput
+from opsq.web.view_common import Ask, Link, Places, percentile_links, range_links, row_id
+from opsq.web.view_errors import Counted, ErrorLine, Since, error_line
+from opsq.web.view_range import Range, Ranges
 from opsq.web.view_trouble import Verdict, is_behind, verdict
 from opsq.web.view_types import TypeRow, type_rows
 from opsq.web.view_workers import WorkerRow, served_slots, told_paused, worker_rows
 
 MAX_TYPES: Final = 8
-MAX_FAILURES: Final = 6
+MAX_CHANGES: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +49,18 @@ class QueueRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """A task that failed lately. error: the exception's first line."""
-
-    error: str
-    href: str
-    type: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
 class OverviewView:
     """All that the overview shows."""
 
     verdict: Verdict
-    ranges: tuple[Link, ...]
+    ranges: Ranges
     range_label: str
     cell_label: str
     from_clock: str
+    to_clock: str
+    heat_plot: Plot | None
     charts: tuple[charts.Chart, ...]
     percentiles: tuple[Link, ...]
-    columns: tuple[tuple[str, str], ...]
-    data: tuple[DataRow, ...]
     queues: tuple[QueueRow, ...]
     workers: tuple[WorkerRow, ...]
     types: tuple[TypeRow, ...]
@@ -77,15 +68,18 @@ class OverviewView:
     types_href: str
     workers_href: str
     queues_href: str
-    failures: tuple[Failure, ...]
-    failures_href: str
-    states: tuple[FacetRow, ...]
+    errors: tuple[ErrorLine, ...]
+    errors_total: int
+    errors_href: str
+    audit_href: str
+    shown: Range
     broker: str
+    most_changes: int = MAX_CHANGES
 
 
 @dataclass(frozen=True, slots=True)
 class OverviewFacts:
-    """What the overview is made from, all read at one moment."""
+    """What the overview is made from, all read at one moment. errors: those that came most in the range."""
 
     overview: Overview
     points: Sequence[Point]
@@ -94,7 +88,9 @@ class OverviewFacts:
     workers: Sequence[WorkerItem]
     worker_points: Mapping[str, Sequence[Point]]
     types: Sequence[TaskTypeItem]
-    failures: Sequence[TaskItem]
+    errors: Sequence[Counted]
+    errors_total: int
+    since: Since
 
 
 def overview_view(facts: OverviewFacts, ask: Ask, places: Places, broker: str, now: float) -> OverviewView:
@@ -104,15 +100,13 @@ def overview_view(facts: OverviewFacts, ask: Ask, places: Places, broker: str, n
     return OverviewView(
         verdict=verdict(facts.overview, facts.queues, facts.workers, places, now),
         ranges=range_links(ask, places, "/"),
-        range_label=ask.range.label,
+        range_label=ask.range.said,
         cell_label=_cell(points),
-        from_clock=words.clock(points[0].at if points else now),
-        charts=(throughput(points, now), latency(points, ask.percentile), failed(points, now)),
-        percentiles=tuple(
-            Link(f"p{p}", places.to("/") + ask.query(p=str(p)), p == ask.percentile) for p in (50, 95, 99)
-        ),
-        columns=COLUMNS,
-        data=data_rows(points, ask.percentile),
+        from_clock=moment(points[0].at, points[0].width_s) if points else "",
+        to_clock=moment(min(now, points[-1].at + points[-1].width_s), points[-1].width_s) if points else "",
+        heat_plot=heat_axis(points),
+        charts=(throughput(points, now), latency(points, now, ask.percentile), failed(points, now)),
+        percentiles=percentile_links(ask, places, "/"),
         queues=tuple(queue_row(q, facts.queue_points.get(q.name, ()), places, all_told) for q in _worst(facts.queues)),
         workers=worker_rows(facts.workers, places, now, facts.worker_points),
         types=type_rows(facts.types, places)[:MAX_TYPES],
@@ -120,9 +114,11 @@ def overview_view(facts: OverviewFacts, ask: Ask, places: Places, broker: str, n
         types_href=places.to("/types"),
         workers_href=places.to("/workers"),
         queues_href=places.to("/queues"),
-        failures_href=places.search(state="failed"),
-        states=tuple(state_rows(facts.overview.states, Filter(), places)),
-        failures=tuple(_failure(task, places) for task in facts.failures[:MAX_FAILURES]),
+        errors=tuple(error_line(each, facts.since, places, now) for each in facts.errors),
+        errors_total=facts.errors_total,
+        errors_href=places.to("/errors") + ask.query(p=""),
+        audit_href=places.to("/audit") if "audit" in ask.visitor.grants else "",
+        shown=ask.range,
         broker=broker,
     )
 
@@ -203,20 +199,3 @@ def _drained(queue: QueueItem) -> tuple[str, bool]:
     if queue.done_per_s > 0:
         return words.duration(queue.ready / queue.done_per_s), False
     return "nothing moves", is_behind(queue)
-
-
-def _failure(task: TaskItem, places: Places) -> Failure:
-    return Failure(
-        error=error_name(task.exception),
-        href=places.task(task.id),
-        type=words.short_name(task.type) if task.type else words.UNKNOWN,
-        at=task.finished_at or task.at,
-    )
-
-
-def error_name(exception: str | None) -> str:
-    """Name an error by the class in its repr: ``ValueError('x')`` gives ``ValueError``. Display only."""
-    if not exception:
-        return "unknown error"
-    name = exception.split("(", 1)[0].split(":", 1)[0].strip()
-    return name[:60] or "unknown error"

@@ -68,10 +68,14 @@ def tree(payload: str | None) -> tuple[Leaf, ...]:
     if not isinstance(read, dict):
         return ()
     args, kwargs = read.get("args"), read.get("kwargs")
+    numbered = ((str(i), value) for i, value in enumerate(args if isinstance(args, list) else ()))
+    return leaves([*numbered, *(kwargs if isinstance(kwargs, dict) else {}).items()])
+
+
+def leaves(pairs: Iterable[tuple[str, Any]]) -> tuple[Leaf, ...]:
+    """Turn named values into a tree, as much of them as a page can bear."""
     budget = [MAX_LEAVES]
-    found = [_leaf(str(i), value, 0, budget) for i, value in enumerate(args if isinstance(args, list) else ())]
-    found += [_leaf(str(key), value, 0, budget) for key, value in (kwargs if isinstance(kwargs, dict) else {}).items()]
-    return tuple(found)
+    return tuple(_leaf(str(key), value, 0, budget) for key, value in pairs)
 
 
 def _leaf(key: str, value: Any, depth: int, budget: list[int]) -> Leaf:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from opsq.web import words
 from opsq.web.hands import SetAside
@@ -22,8 +22,16 @@ HEADS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Died:
+    """A process that died while it ran the message. text: how, where."""
+
+    at: float | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AsideRow:
-    """One message. task_href: its task's page, which tells the rest."""
+    """One message. task_href: its task's page, which tells the rest. evidence: the deaths it is blamed for."""
 
     id: str
     short: str
@@ -38,6 +46,7 @@ class AsideRow:
     size: str
     at: float
     acts: tuple[Link, ...]
+    evidence: tuple[Died, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,4 +92,14 @@ def _row(one: SetAside, may_act: bool, places: Places) -> AsideRow:
         size=words.size(one.size_bytes),
         at=one.at,
         acts=acts if may_act else (),
+        evidence=tuple(_died(death) for death in one.details),
     )
+
+
+def _died(death: Mapping[str, Any]) -> Died:
+    at = death.get("at")
+    signal, code = death.get("signal"), death.get("exit_code")
+    ended = f"signal {signal}" if signal is not None else f"exit code {code}" if code is not None else ""
+    where = words.short_host(str(death.get("worker") or death.get("host") or "")) or words.UNKNOWN
+    parts = (str(death.get("how") or "")[:300], ended, f"pid {death['pid']}" if death.get("pid") else "", f"on {where}")
+    return Died(float(at) if isinstance(at, int | float) else None, ", ".join(part for part in parts if part))

@@ -13,6 +13,7 @@ from opsq.web.faces import LIMITS
 from opsq.web.view_charts import Area, area_chart, oldest_chart, rates_chart
 from opsq.web.view_common import Ask, Head, Link, Places, range_links
 from opsq.web.view_overview import QueueRow, queue_row
+from opsq.web.view_range import Ranges
 from opsq.web.view_tasks import TaskRow, task_rows
 from opsq.web.view_trouble import is_behind
 from opsq.web.view_workers import WorkerRow, worker_rows
@@ -34,15 +35,16 @@ HEADS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class QueuesView:
-    """The page of queues, the one in most trouble first."""
+    """The page of queues, the one in most trouble first. verbs: what a visitor may do with each, by the row's id."""
 
     sentence: str
     queues: tuple[QueueRow, ...]
     heads: tuple[Head, ...]
-    ranges: tuple[Link, ...]
+    ranges: Ranges
     range_label: str
     quarantine_href: str
     broker: str
+    verbs: Mapping[str, Link]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class QueueView:
     row: QueueRow
     strong: str
     sentence: str
-    ranges: tuple[Link, ...]
+    ranges: Ranges
     range_label: str
     charts: tuple[charts.Chart, ...]
     workers: tuple[WorkerRow, ...]
@@ -96,20 +98,29 @@ def queues_view(
     ask: Ask,
     places: Places,
     broker: str,
+    *,
+    can_act: bool = False,
 ) -> QueuesView:
-    """Build the page of queues."""
+    """Build the page of queues. can_act: the monitor does not only watch."""
     behind = sum(is_behind(queue) for queue in queues)
     trouble = f", {behind} in trouble" if behind else ", all on target" if queues else ""
     ordered = sorted(queues, key=lambda queue: (not is_behind(queue), queue.name))
+    rows = tuple(queue_row(queue, points.get(queue.name, ()), places, workers=workers) for queue in ordered)
     return QueuesView(
         sentence=f"{words.plural(len(queues), 'queue')}{trouble}" if queues else "No queue has been seen",
-        queues=tuple(queue_row(queue, points.get(queue.name, ()), places, workers=workers) for queue in ordered),
+        queues=rows,
         heads=HEADS,
         ranges=range_links(ask, places, "/queues"),
-        range_label=ask.range.label,
+        range_label=ask.range.said,
         quarantine_href=places.to("/quarantine"),
         broker=broker,
+        verbs={row.id: _verb(row, places) for row in rows} if can_act and "act" in ask.visitor.grants else {},
     )
+
+
+def _verb(row: QueueRow, places: Places) -> Link:
+    act, label = ("queue-resume", "Resume…") if row.paused else ("queue-pause", "Pause…")
+    return Link(label, places.to(f"/act/{act}", target=row.name))
 
 
 def queue_view(facts: QueueFacts, ask: Ask, places: Places, broker: str, now: float) -> QueueView:
@@ -125,7 +136,7 @@ def queue_view(facts: QueueFacts, ask: Ask, places: Places, broker: str, now: fl
         strong=strong,
         sentence=sentence,
         ranges=range_links(ask, places, places.page("queues", queue.name).removeprefix(places.prefix)),
-        range_label=ask.range.label,
+        range_label=ask.range.said,
         charts=(
             area_chart(Area("depth", "Waiting", "tasks", axis=False), [p.ready_max for p in points], points, now),
             oldest_chart(points),

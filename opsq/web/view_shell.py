@@ -13,6 +13,8 @@ from opsq.web.faces import LIMITS
 from opsq.web.view_common import Ask, Link, Places
 
 SPARK_WIDTH: Final = 52
+INDEX_BEHIND_S: Final = 120.0
+"""A search index that is behind for longer is spoken of on every page."""
 
 NAVIGATION: Final = (
     ("overview", "Overview", "/", "o"),
@@ -28,7 +30,7 @@ NAVIGATION: Final = (
 )
 SECTIONS: Final[Mapping[str, str]] = MappingProxyType({
     "task": "tasks", "error": "errors", "workflow": "workflows", "queue": "queues", "worker": "workers",
-    "type": "types", "quarantine": "queues",
+    "type": "types", "quarantine": "queues", "schedule": "schedules", "why": "tasks",
 })  # fmt: skip
 """Pages about one thing, by the entry of the navigation that they belong to."""
 
@@ -140,6 +142,15 @@ def banners(fresh: Freshness, broker: str, now: float) -> tuple[Banner, ...]:
                 f"History is not being kept since {words.clock_seconds(fresh.store_failing_since_at)} UTC.",
                 f"{fresh.store_error.rstrip('.')}. Live numbers go on; what happens now may be missing from history.",
                 bad=True,
+            )
+        )
+    if fresh.index_lag_s > INDEX_BEHIND_S:
+        found.append(
+            Banner(
+                f"The search index is {words.duration(fresh.index_lag_s)} behind.",
+                "More tasks end than can be indexed beside them. Searches look at the newest ones one by one: they are "
+                "slower and may stop early, and then they say so.",
+                bad=False,
             )
         )
     return tuple(found)

@@ -11,13 +11,13 @@ from opsq.events.records import Percentiles, TaskDetail, TaskItem, Try
 from opsq.events.views import ErrorGroup
 from opsq.web import words
 from opsq.web.faces import FINISHED, HELD, MOVING, Face, task_face
-from opsq.web.view_common import Link, Places, row_id
+from opsq.web.view_common import Link, Places
+from opsq.web.view_errors import error_name
 from opsq.web.view_life import Life, life
-from opsq.web.view_overview import error_name
 from opsq.web.view_payload import Leaf, Log, Progress, log_of, progress_of, tree
+from opsq.web.view_task_around import Around, FlowPlace, Similar, WorkerThen, flow_place, similar, worker_then
 from opsq.web.view_traceback import CodeLine, traceback_lines
 
-MAX_CHILDREN: Final = 20
 MAX_TEXT: Final = 4000
 
 
@@ -49,17 +49,6 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
-class Relative:
-    """Another task of the same workflow."""
-
-    id: str
-    short: str
-    href: str
-    name: str
-    face: Face
-
-
-@dataclass(frozen=True, slots=True)
 class TaskView:
     """The page of one task."""
 
@@ -84,25 +73,14 @@ class TaskView:
     args: str
     kwargs: str
     facts: tuple[Fact, ...]
-    parent: Relative | None
-    children: tuple[Relative, ...]
-    children_more: int
     anomalies: tuple[str, ...]
     tree: tuple[Leaf, ...]
     complete: bool
     log: Log
     progress: Progress | None
-    workflow_href: str
+    workflow: FlowPlace | None
+    then: WorkerThen | None
     similar: Similar | None
-
-
-@dataclass(frozen=True, slots=True)
-class Similar:
-    """Other failures of the same cause. newest: latest first, without this one."""
-
-    href: str
-    said: str
-    newest: tuple[tuple[Link, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +93,9 @@ class Usual:
 
 
 def task_view(
-    detail: TaskDetail, usual: Usual, places: Places, now: float, group: ErrorGroup | None = None
-) -> TaskView:
+    detail: TaskDetail, usual: Usual, places: Places, now: float, group: ErrorGroup | None = None,
+    around: Around | None = None,
+) -> TaskView:  # fmt: skip
     """Build the page of one task. group: the error it failed with."""
     item = detail.item
     last = detail.tries[-1] if detail.tries else None
@@ -143,16 +122,14 @@ def task_view(
         args=(item.args or "")[:MAX_TEXT],
         kwargs=(item.kwargs or "")[:MAX_TEXT],
         facts=_facts(detail, places),
-        parent=_relative(detail.parent, places) if detail.parent else _bare_parent(item, places),
-        children=tuple(_relative(child, places) for child in detail.children[:MAX_CHILDREN]),
-        children_more=max(0, len(detail.children) - MAX_CHILDREN),
         anomalies=item.anomalies,
         tree=tree(detail.payload),
         complete=detail.complete is True,
         log=log_of(detail.others),
         progress=progress_of(detail.others) if item.state not in FINISHED else None,
-        workflow_href=_workflow(detail, places),
-        similar=_similar(group, item.id, places) if group is not None else None,
+        workflow=flow_place(detail, around.flow if around else None, _workflow(detail, places), places),
+        then=worker_then(around, places) if around else None,
+        similar=similar(group, item.id, places, now) if group is not None else None,
     )
 
 
@@ -161,18 +138,6 @@ def _workflow(detail: TaskDetail, places: Places) -> str:
     if item.parent_id is None and not detail.children and (item.root_id or item.id) == item.id:
         return ""
     return places.page("workflows", item.root_id or item.id) + "?q=" + quote(item.id, safe="")
-
-
-def _similar(group: ErrorGroup, id: str, places: Places) -> Similar:
-    newest: dict[str, float] = {}
-    for at, other in group.newest:
-        if other != id:
-            newest.setdefault(other, at)
-    return Similar(
-        href=places.page("errors", group.fault),
-        said=f"{words.plural(group.failed, 'task')} failed so",
-        newest=tuple((Link(words.short_id(other), places.task(other)), at) for other, at in list(newest.items())[:5]),
-    )
 
 
 def _crumbs(item: TaskItem, places: Places) -> tuple[Link, ...]:
@@ -279,16 +244,3 @@ def _facts(detail: TaskDetail, places: Places) -> tuple[Fact, ...]:
         facts.append(Fact("Root", words.short_id(item.root_id), places.task(item.root_id), mono=True))
     facts.append(Fact("Id", item.id, mono=True))
     return tuple(facts)
-
-
-def _relative(item: TaskItem, places: Places) -> Relative:
-    name = words.short_name(item.type) if item.type else words.UNKNOWN
-    return Relative(row_id(item.id), words.short_id(item.id), places.task(item.id), name, task_face(item.state))
-
-
-def _bare_parent(item: TaskItem, places: Places) -> Relative | None:
-    """Name the parent by its id when nothing else is known of it."""
-    if not item.parent_id:
-        return None
-    id = item.parent_id
-    return Relative(row_id(id), words.short_id(id), places.task(id), "not seen here", task_face(""))

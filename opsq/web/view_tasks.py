@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Final
 
-from opsq.events.grammar_fields import FIELDS, STATE_WORDS
-from opsq.events.records import Facets, FacetValue, Point, TaskItem, TaskPage
+from opsq.events.records import Facets, Point, TaskItem, TaskPage
 from opsq.web import charts, words
-from opsq.web.faces import FINISHED, HELD, MOVING, STATE_BY_WORD, Face, task_face
+from opsq.web.faces import FINISHED, HELD, MOVING, Face, task_face
 from opsq.web.terms import Filter
-from opsq.web.view_charts import Area, area_chart
 from opsq.web.view_common import (
     Ask,
     Bar,
@@ -22,23 +19,22 @@ from opsq.web.view_common import (
     Places,
     bar_of,
     call_text,
-    quoted,
+    range_links,
     row_id,
     segment_lengths,
 )
+from opsq.web.view_range import Ranges
+from opsq.web.view_task_chart import NO_CHART, filter_chart, series_of
+from opsq.web.view_task_facets import FacetGroup, facet_groups, suggestions
 
-FACET_ROWS: Final = 8
-STATE_ORDER: Final = ("PENDING", "RECEIVED", "STARTED", "SUCCESS", "RETRY", "FAILURE", "REVOKED")
 MAX_CALL_TEXT: Final = 300
-MAX_SUGGESTIONS: Final = 150
-NO_CHART: Final = "No chart of this filter: history is counted by one type, queue or worker, and by outcome."
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
     """One row. signature: everything that makes it look changed; two rows with the same one look the same.
 
-    since_at: when a moving task's time began, so that the page can count it up.
+    since_at: when a moving task's time began, so that the page can count it up. choosable: it has a box to tick.
     """
 
     id: str
@@ -55,6 +51,7 @@ class TaskRow:
     attempt: str
     at: float
     signature: tuple[object, ...]
+    choosable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +65,13 @@ class Chip:
 
 
 @dataclass(frozen=True, slots=True)
-class FacetRow:
-    """One value to filter by, and how many tasks have it."""
+class Choose:
+    """What can be done with ticked tasks: where their ids are sent. may_act: acts are offered, not the file alone."""
 
-    label: str
-    href: str
-    count: str
-    chosen: bool
-    empty: bool
-    face: Face | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FacetGroup:
-    """The values of one field."""
-
-    label: str
-    rows: tuple[FacetRow, ...]
+    retry: str
+    revoke: str
+    export: str
+    may_act: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +101,11 @@ class TasksView:
     nothing: str
     drop: tuple[Link, ...]
     broker: str
+    choose: Choose
     suggestions: tuple[tuple[str, str], ...] = ()
     chart: charts.Chart | None = None
     chart_note: str = ""
+    ranges: Ranges | None = None
 
 
 HEADS: Final = (
@@ -130,61 +119,16 @@ HEADS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
-    """Which rolled-up history counts a filter. count: of each bucket, by the name of a ``Point``'s field."""
-
-    type: str | None = None
-    queue: str | None = None
-    worker: str | None = None
-    count: str = "arrived"
-
-
-_COUNTED: Final[Mapping[str, str]] = MappingProxyType({
-    "": "arrived", "failed": "failed", "failure": "failed", "ok": "succeeded", "success": "succeeded",
-    "retry": "retried", "revoked": "revoked",
-})  # fmt: skip
-_PATTERN: Final = frozenset("*?,[]")
-
-
-def series_of(asked: Filter) -> Series | None:
-    """Pick the history that counts a filter exactly; None when none does, because it is not kept by such terms."""
-    names = [term.name for term in asked.terms]
-    state = asked.value("state").lower()
-    by = [name for name in names if name in ("type", "queue", "worker")]
-    if asked.text or asked.fault or len(by) > 1 or set(names) - {"type", "queue", "worker", "state"}:
-        return None
-    if state not in _COUNTED or len(set(names)) < len(names) or _PATTERN & set(asked.value(by[0]) if by else ""):
-        return None
-    value = asked.value(by[0]) if by else ""
-    if by == ["worker"] and "@" not in value:
-        return None
-    return Series(**dict.fromkeys(by, value), count=_COUNTED[state])
-
-
-def filter_chart(chosen: Series, points: Sequence[Point], now: float) -> charts.Chart:
-    """Chart the tasks of a filter over time, per bucket."""
-    values = [float(getattr(point, chosen.count)) for point in points]
-    css = "failed" if chosen.count == "failed" else "total"
-    small = "per minute" if points and points[0].width_s == 60 else "per bucket"
-    return area_chart(Area("filter", chosen.count.capitalize(), small, css, 64), values, points, now)
-
-
-def suggestions(facets: Facets) -> tuple[tuple[str, str], ...]:
-    """List what a term of the search line may be: fields with what they mean, states, and the names seen."""
-    found = [(f"{field.name}:", f"{field.doc} {field.example}".replace("`", "")) for field in FIELDS.values()]
-    found += [(f"state:{word}", "") for word in STATE_WORDS]
-    for name, values in (("type", facets.type), ("queue", facets.queue), ("worker", facets.worker)):
-        found += [(f"{name}:{quoted(one.value)}", words.plural(one.count, "task")) for one in values if one.value]
-    return tuple(found[:MAX_SUGGESTIONS])
-
-
-@dataclass(frozen=True, slots=True)
 class TasksFacts:
-    """What the page of tasks is made from. points: history of the filter, where it is kept."""
+    """What the page of tasks is made from. points: history of the filter, where it is kept. can_act: the monitor
+    does not only watch. errors: failures by the exception's type, None where nobody counts them under this filter.
+    """
 
     page: TaskPage
     facets: Facets
     points: Sequence[Point] = ()
+    can_act: bool = False
+    errors: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def tasks_view(found: TasksFacts, asked: Filter, ask: Ask, places: Places, broker: str, now: float) -> TasksView:
@@ -192,11 +136,12 @@ def tasks_view(found: TasksFacts, asked: Filter, ask: Ask, places: Places, broke
     page, facets, points = found.page, found.facets, found.points
     chosen = series_of(asked)
     return TasksView(
-        rows=task_rows(page.items, places, now),
+        rows=task_rows(page.items, places, now, choosable=True),
         chips=_chips(asked, ask, places),
         rest=asked.text,
         error=_error(asked),
-        facets=facet_groups(facets, asked, places),
+        facets=facet_groups(facets, found.errors, asked, places),
+        ranges=range_links(ask, places, "/tasks"),
         heads=HEADS,
         count=_count(page, asked),
         shown=_shown(page),
@@ -206,25 +151,33 @@ def tasks_view(found: TasksFacts, asked: Filter, ask: Ask, places: Places, broke
         nothing=asked.source,
         drop=tuple(Link(f"without {c.name}", c.without) for c in _chips(asked, ask, places)),
         broker=broker,
+        choose=Choose(
+            places.to("/bulk/retry"),
+            places.to("/bulk/revoke"),
+            places.to("/api/v1/tasks.csv"),
+            "act" in ask.visitor.grants and found.can_act,
+        ),
         suggestions=suggestions(facets),
         chart=filter_chart(chosen, points, now) if chosen is not None and points else None,
         chart_note="" if chosen is not None else NO_CHART,
     )
 
 
-def task_rows(items: Sequence[TaskItem], places: Places, now: float) -> tuple[TaskRow, ...]:
+def task_rows(items: Sequence[TaskItem], places: Places, now: float, *, choosable: bool = False) -> tuple[TaskRow, ...]:
     """Build rows on one scale, which ends at the page's 95th percentile."""
     lengths = [segment_lengths(item.segments, item.state, _moments(item), now) for item in items]
     totals = [sum(length or 0.0 for _, length in one) for one in lengths]
     scale = charts.percentile([total for total in totals if total > 0], 0.95)
-    return tuple(_row(item, bar_of(one, scale), places, now) for item, one in zip(items, lengths, strict=True))
+    return tuple(
+        _row(item, bar_of(one, scale), places, now, choosable) for item, one in zip(items, lengths, strict=True)
+    )
 
 
 def _moments(item: TaskItem) -> Moments:
     return Moments(item.published_at, item.received_at, item.started_at)
 
 
-def _row(item: TaskItem, bar: Bar, places: Places, now: float) -> TaskRow:
+def _row(item: TaskItem, bar: Bar, places: Places, now: float, choosable: bool) -> TaskRow:
     face = HELD if item.state == "RECEIVED" and item.eta and item.started_at is None else task_face(item.state)
     moving = item.state in MOVING
     since = (item.published_at or item.received_at or item.at) if moving else None
@@ -244,6 +197,7 @@ def _row(item: TaskItem, bar: Bar, places: Places, now: float) -> TaskRow:
         attempt=str(item.retries + 1) if item.tries or item.worker else words.NOT_APPLICABLE,
         at=item.published_at or item.at,
         signature=(face.word, item.worker, item.retries, item.type, item.finished_at, item.started_at, item.runtime_s),
+        choosable=choosable,
     )
 
 
@@ -282,51 +236,6 @@ def _shown(page: TaskPage) -> str:
     total = f" of {least}{words.count(page.total)}" if page.total is not None else ""
     stopped = "" if page.complete else f", stopped after looking at {words.count(page.scanned)}"
     return f"{words.count(len(page.items))}{total}, newest first{stopped}"
-
-
-def facet_groups(facets: Facets, asked: Filter, places: Places) -> tuple[FacetGroup, ...]:
-    """Build the four facets; the states stand in the order of a task's life, the others by count."""
-    return (
-        FacetGroup("State", tuple(_state_rows(facets.state, asked, places))),
-        FacetGroup("Queue", tuple(_facet_rows("queue", facets.queue, asked, places))),
-        FacetGroup("Type", tuple(_facet_rows("type", facets.type, asked, places))),
-        FacetGroup("Worker", tuple(_facet_rows("worker", facets.worker, asked, places))),
-    )
-
-
-def _state_rows(values: Sequence[FacetValue], asked: Filter, places: Places) -> list[FacetRow]:
-    return state_rows({value.value or "": value.count for value in values}, asked, places)
-
-
-def state_rows(found: Mapping[str, int], asked: Filter, places: Places) -> list[FacetRow]:
-    """Build a row for every state in the order of a task's life; states nobody is in stay in place."""
-    counts = dict(found)
-    if "SENT" in counts:
-        counts["PENDING"] = counts.get("PENDING", 0) + counts.pop("SENT")
-    states = [*STATE_ORDER, *sorted(state for state in counts if state and state not in STATE_ORDER)]
-    rows = []
-    for state in states:
-        face = task_face(state)
-        word = face.word if face.word in STATE_BY_WORD else state
-        rows.append(_facet_row("state", word, face.word, counts.get(state, 0), asked, places, face))
-    return rows
-
-
-def _facet_rows(name: str, values: Sequence[FacetValue], asked: Filter, places: Places) -> list[FacetRow]:
-    known = sorted((value for value in values if value.value), key=lambda value: (-value.count, value.value))
-    chosen = asked.value(name)
-    kept = known[:FACET_ROWS] + [value for value in known[FACET_ROWS:] if value.value == chosen]
-    label = words.short_host if name == "worker" else str
-    return [_facet_row(name, value.value or "", label(value.value or ""), value.count, asked, places) for value in kept]
-
-
-def _facet_row(
-    name: str, value: str, label: str, count: int, asked: Filter, places: Places, face: Face | None = None
-) -> FacetRow:
-    chosen = asked.value(name) == value
-    line = asked.with_value(name, "" if chosen else value)
-    return FacetRow(label, places.to("/tasks", q=line) if line else places.to("/tasks"), words.count(count),
-                    chosen, count == 0, face)  # fmt: skip
 
 
 def is_finished(state: str) -> bool:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from opsq.events.records import FacetValue, Percentiles, Point, TaskItem, TaskTypeItem
-from opsq.events.shape import Column
+from opsq.events.shape import BINS_PER_DOUBLING, Column
 from opsq.events.views import ErrorGroup
 from opsq.web import charts, words
+from opsq.web.charts_data import Plot, heat_axis, moment
 from opsq.web.view_charts import failed, latency, throughput
-from opsq.web.view_common import Ask, Link, Places, range_links
+from opsq.web.view_common import Ask, Link, Places, percentile_links, range_links
+from opsq.web.view_range import Range, Ranges
 from opsq.web.view_tasks import TaskRow, task_rows
 
 LATEST: Final = 12
-MAX_BINS: Final = 14
+MAX_BINS: Final = 16
+_FOLDS: Final = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class BinRow:
-    """Runs of one length. cells: heat of each bucket of time, None where nothing ran."""
+    """Runs of one length. percent: against the most frequent. cells: heat of each bucket, None where nothing ran."""
 
     label: str
     count: str
+    share: str
     percent: int
     cells: tuple[int | None, ...]
 
@@ -35,11 +39,14 @@ class TypeView:
     name: str
     crumbs: tuple[Link, ...]
     sentence: str
-    ranges: tuple[Link, ...]
+    ranges: Ranges
     range_label: str
+    shown: Range
     figures: tuple[tuple[str, str, str], ...]
     charts: tuple[charts.Chart, ...]
+    percentiles: tuple[Link, ...]
     bins: tuple[BinRow, ...]
+    bins_plot: Plot | None
     from_clock: str
     segments: tuple[tuple[str, str, str, str, str], ...]
     errors: tuple[tuple[Link, str], ...]
@@ -73,11 +80,14 @@ def type_view(facts: TypeFacts, ask: Ask, places: Places, now: float) -> TypeVie
         crumbs=(Link("Task types", places.to("/types")),),
         sentence=_story(item, ask),
         ranges=range_links(ask, places, places.page("types", facts.name).removeprefix(places.prefix)),
-        range_label=ask.range.label,
+        range_label=ask.range.said,
         figures=_figures(item, facts.whole_s),
-        charts=(throughput(points, now), latency(points, ask.percentile), failed(points, now)),
+        charts=(throughput(points, now), latency(points, now, ask.percentile), failed(points, now)),
+        percentiles=percentile_links(ask, places, places.page("types", facts.name).removeprefix(places.prefix)),
         bins=_bins(facts.columns),
-        from_clock=words.clock(facts.columns[0].at) if facts.columns else "",
+        bins_plot=heat_axis(facts.columns),
+        from_clock=moment(facts.columns[0].at, facts.columns[0].width_s) if facts.columns else "",
+        shown=ask.range,
         segments=_segments(item),
         errors=tuple(
             (Link(f"{group.type} {group.title.removeprefix(group.type)}"[:120], places.page("errors", group.fault)),
@@ -102,11 +112,11 @@ def type_view(facts: TypeFacts, ask: Ask, places: Places, now: float) -> TypeVie
 
 def _story(item: TaskTypeItem | None, ask: Ask) -> str:
     if item is None or not item.runs:
-        return f"It did not run in the last {ask.range.label}."
+        return f"It did not run {ask.range.when}."
     ended = item.succeeded + item.failed
     fails = f"{words.percent(item.failed / ended)} failed" if item.failed and ended else "none failed"
     usual = f", usually {words.duration(item.run.p50)}, p95 {words.duration(item.run.p95)}" if item.run else ""
-    return f"{words.plural(item.runs, 'run')} in the last {ask.range.label}, {fails}{usual}."
+    return f"{words.plural(item.runs, 'run')} {ask.range.when}, {fails}{usual}."
 
 
 def _figures(item: TaskTypeItem | None, whole_s: float) -> tuple[tuple[str, str, str], ...]:
@@ -138,25 +148,31 @@ def _segments(item: TaskTypeItem | None) -> tuple[tuple[str, str, str, str, str]
 
 
 def _bins(columns: Sequence[Column]) -> tuple[BinRow, ...]:
-    """Put the longest on top, as on a chart; the shortest bins beyond the most that are shown fold into the last."""
-    totals: dict[int, int] = {}
-    for column in columns:
-        for bin, count in column.counts.items():
-            totals[bin] = totals.get(bin, 0) + count
-    if not totals:
+    """Put the longest on top, as on a chart, in bins as narrow as the rows allow."""
+    known = [bin for column in columns for bin in column.counts]
+    if not known:
         return ()
-    high = max(totals)
-    low = max(min(totals), high - MAX_BINS + 1)
-    folded = [{max(low, bin): 0 for bin in column.counts} for column in columns]
-    for into, column in zip(folded, columns, strict=True):
-        for bin, count in column.counts.items():
-            into[max(low, bin)] += count
+    fold = next(n for n in _FOLDS if n == _FOLDS[-1] or (max(known) // n) - (min(known) // n) < MAX_BINS)
+    high = max(known) // fold
+    low = max(min(known) // fold, high - MAX_BINS + 1)
+    folded = [_folded(column.counts, fold, low) for column in columns]
     most = max((count for column in folded for count in column.values()), default=1)
-    whole = sum(totals.values())
+    whole = sum(sum(column.values()) for column in folded)
+    largest = max(sum(column.get(bin, 0) for column in folded) for bin in range(low, high + 1))
     rows = []
     for bin in range(high, low - 1, -1):
         count = sum(column.get(bin, 0) for column in folded)
         cells = charts.heat_steps([column.get(bin, 0) / most if column else None for column in folded])
-        label = f"to {words.duration(2.0 ** (bin + 1))}"
-        rows.append(BinRow(label, words.count(count), round(100 * count / whole) if count else 0, cells))
+        label = words.duration(2.0 ** ((bin + 1) * fold / BINS_PER_DOUBLING))
+        share = words.percent(count / whole) if count else ""
+        rows.append(BinRow(label, words.count(count), share, round(100 * count / largest), cells))
     return tuple(rows)
+
+
+def _folded(counts: Mapping[int, int], fold: int, low: int) -> dict[int, int]:
+    """Put bins together; the shortest beyond the rows that are shown count in the last."""
+    found: dict[int, int] = {}
+    for bin, count in counts.items():
+        into = max(low, bin // fold)
+        found[into] = found.get(into, 0) + count
+    return found

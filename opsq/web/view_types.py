@@ -10,7 +10,8 @@ from typing import Final
 from opsq.events.records import TaskTypeItem
 from opsq.web import words
 from opsq.web.faces import LIMITS
-from opsq.web.view_common import Ask, Head, Link, Places, range_links, row_id
+from opsq.web.view_common import Ask, Head, Places, range_links, row_id
+from opsq.web.view_range import Range, Ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class TypesView:
 
     types: tuple[TypeRow, ...]
     heads: tuple[SortHead, ...]
-    ranges: tuple[Link, ...]
-    range_label: str
+    ranges: Ranges
+    shown: Range
     broker: str
 
 
@@ -79,7 +80,7 @@ def types_view(types: Sequence[TaskTypeItem], ask: Ask, places: Places, broker: 
         )
         for key, label, css in _COLUMNS
     )
-    return TypesView(_rows(ordered, places), heads, range_links(ask, places, "/types"), ask.range.label, broker)
+    return TypesView(_rows(ordered, places), heads, range_links(ask, places, "/types"), ask.range, broker)
 
 
 def type_rows(types: Sequence[TaskTypeItem], places: Places) -> tuple[TypeRow, ...]:

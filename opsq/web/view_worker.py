@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from opsq.events.records import Percentiles, Point, TaskItem, WorkerItem
 from opsq.events.views import LifeEntry
 from opsq.web import charts, words
+from opsq.web.charts_data import BYTES, SECONDS, SHARE
 from opsq.web.faces import Face, worker_face
-from opsq.web.view_charts import Area, area_chart, rate_of
+from opsq.web.looks import LOOKS
+from opsq.web.view_charts import Area, area_chart, at_percentile, rate_of
 from opsq.web.view_common import Ask, Link, Places, call_text, range_links, row_id
+from opsq.web.view_range import Ranges
 from opsq.web.view_tasks import TaskRow, task_rows
 from opsq.web.view_trouble import HEARTBEAT_S
+from opsq.web.view_worker_control import Control, control
 from opsq.web.view_workers import WorkerRow, busy_slots, skew_text, told_paused, worker_rows
 
 MAX_RUNNING: Final = 100
 MAX_LATEST: Final = 12
 MAX_ARGUMENTS: Final = 200
+AREAS: Final = (
+    Area("busy", "Slots used", "by runs that ended", "running", 84),
+    Area("cpu", "CPU", "of a core", "running", 84, unit=SHARE),
+    Area("memory", "Memory", "resident", "plain-2", 84, unit=BYTES),
+    Area("done", "Done", "per second", height=84),
+    Area("failures", "Failed", "per second", "failed", 84),
+    Area("p95", "Run time", "p95 of all types", "plain-2", 84, unit=SECONDS),
+)
+"""What the page charts, three in a row."""
+_READ: Final[Mapping[str, Callable[[Point, float], float | None]]] = {
+    "busy": lambda point, now: point.run_s / point.width_s,
+    "cpu": lambda point, now: point.cpu_max,
+    "memory": lambda point, now: point.rss_max,
+    "done": lambda point, now: rate_of(point, point.done, now),
+    "failures": lambda point, now: rate_of(point, point.failed, now),
+    "p95": lambda point, now: at_percentile(point.latency.get("run"), 95),
+}
 _SCALE_OF_USUAL: Final = 3.0
 _GLYPHS: Final[Mapping[str, str]] = {
     "started": "deploy", "restarted": "deploy", "stopped": "none", "silent": "late", "command": "control",
+    "version": "deploy",
 }  # fmt: skip
 _TOLD: Final[Mapping[str, str]] = {
     "started": "started", "restarted": "started again", "stopped": "stopped cleanly", "silent": "silent for",
-    "command": "told to",
+    "command": "told to", "version": "now runs",
 }  # fmt: skip
 
 
@@ -44,6 +66,7 @@ class RunningRow:
     percent: int
     usual_percent: int
     usual: str
+    stop: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +94,7 @@ class WorkerView:
     last_seen_at: float
     running: tuple[RunningRow, ...]
     running_small: str
-    ranges: tuple[Link, ...]
+    ranges: Ranges
     range_label: str
     charts: tuple[charts.Chart, ...]
     history: tuple[Happened, ...]
@@ -82,11 +105,28 @@ class WorkerView:
     types: tuple[Link, ...]
     rows: tuple[TaskRow, ...]
     all_href: str
+    figures: tuple[Figure, ...]
+    looks: tuple[Link, ...]
+    control: Control | None
+    may_stop: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One of the figures below the head. small: what it is measured against."""
+
+    label: str
+    value: str
+    small: str = ""
+    bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """What the page of one worker is made from, all read at one moment. usual: run time of a day by task type."""
+    """What the page of one worker is made from, all read at one moment. usual: run time of a day by task type.
+
+    held: tasks that it took and that wait there. can_act: the monitor does not only watch.
+    """
 
     worker: WorkerItem
     points: Sequence[Point]
@@ -95,6 +135,8 @@ class WorkerFacts:
     history: Sequence[LifeEntry]
     types: Sequence[str]
     usual: Mapping[str, Percentiles | None]
+    held: int = 0
+    can_act: bool = False
 
 
 def worker_view(facts: WorkerFacts, ask: Ask, places: Places, now: float) -> WorkerView:
@@ -115,7 +157,7 @@ def worker_view(facts: WorkerFacts, ask: Ask, places: Places, now: float) -> Wor
         running=tuple(_running(item, facts.usual.get(item.type or ""), places, now) for item in facts.running),
         running_small=f"{row.slots}{' slots' if worker.slots is not None else ''}",
         ranges=range_links(ask, places, places.page("workers", worker.name).removeprefix(places.prefix)),
-        range_label=ask.range.label,
+        range_label=ask.range.said,
         charts=_charts(worker, facts.points, now),
         history=tuple(_happened(entry) for entry in facts.history),
         events=_events(worker),
@@ -125,6 +167,30 @@ def worker_view(facts: WorkerFacts, ask: Ask, places: Places, now: float) -> Wor
         types=tuple(Link(name, places.page("types", name)) for name in facts.types),
         rows=task_rows(facts.latest, places, now),
         all_href=places.search(worker=worker.name),
+        figures=_figures(facts, row),
+        looks=tuple(
+            Link(look.label, places.to(f"/look/{look.name}", target=worker.name))
+            for look in LOOKS
+            if look.permission in ask.visitor.grants and facts.can_act
+        ),
+        may_stop=facts.can_act and "act" in ask.visitor.grants,
+        control=control(worker, facts.types, ask.visitor, places) if facts.can_act else None,
+    )
+
+
+def _figures(facts: WorkerFacts, row: WorkerRow) -> tuple[Figure, ...]:
+    worker = facts.worker
+    most = f"takes at most {words.count(worker.prefetch)} ahead" if worker.prefetch is not None else ""
+    load = words.significant(worker.loadavg[0]) if worker.loadavg else words.UNKNOWN
+    then = "then" if row.then else ""
+    return (
+        Figure("Slots busy", row.slots, then),
+        Figure("Prefetched", words.count(facts.held), most),
+        Figure("CPU", row.cpu, then or ("of a core" if worker.cpu_percent is not None else "")),
+        Figure("Memory", row.memory, then),
+        Figure("Load of the host", load, "over a minute" if worker.loadavg else ""),
+        Figure("Failed", row.failed, f"of {words.count(worker.succeeded + worker.failed)} in history"),
+        Figure("Lost events", row.lost, "it does not number them" if worker.gaps is None else "", bool(worker.gaps)),
     )
 
 
@@ -162,20 +228,26 @@ def _running(item: TaskItem, usual: Percentiles | None, places: Places, now: flo
         percent=min(100, round(share * 100)),
         usual_percent=round(100 / _SCALE_OF_USUAL) if p95 else 0,
         usual=words.duration(p95) if p95 else words.UNKNOWN,
+        stop=places.to("/act/task-terminate", target=item.id),
     )
 
 
 def _charts(worker: WorkerItem, points: Sequence[Point], now: float) -> tuple[charts.Chart, ...]:
-    seen = [point.at + point.width_s >= worker.first_seen_at and point.at <= worker.last_seen_at for point in points]
-    busy = [point.run_s / point.width_s if known else None for point, known in zip(points, seen, strict=True)]
-    done = [rate_of(point, point.done, now) if known else None for point, known in zip(points, seen, strict=True)]
-    failed = [rate_of(point, point.failed, now) if known else None for point, known in zip(points, seen, strict=True)]
-    of = f"of {words.count(worker.slots)}" if worker.slots is not None else "now"
-    return (
-        area_chart(Area("busy", "Slots used", "by runs that ended", "running", 84, of=of), busy, points, now),
-        area_chart(Area("done", "Done", "per second", height=84), done, points, now),
-        area_chart(Area("failures", "Failed", "per second", "failed", 84), failed, points, now),
-    )
+    """Chart what it used, then what came of it; where it was not heard there is a gap."""
+    heard = [p.at + p.width_s >= worker.first_seen_at and p.at <= worker.last_seen_at for p in points]
+    found = []
+    for area in AREAS:
+        read = _READ[area.id]
+        values = [read(point, now) if known else None for point, known in zip(points, heard, strict=True)]
+        found.append(area_chart(_area(area, worker), values, points, now))
+    return tuple(found)
+
+
+def _area(area: Area, worker: WorkerItem) -> Area:
+    """Say of slots what they are of; of a silent worker that the newest value is old."""
+    if area.id == "busy" and worker.slots is not None:
+        return replace(area, of=f"of {words.count(worker.slots)}")
+    return area if worker.status == "online" else replace(area, of="then")
 
 
 def _happened(entry: LifeEntry) -> Happened:
@@ -183,7 +255,10 @@ def _happened(entry: LifeEntry) -> Happened:
     if entry.what == "silent":
         seconds = float(detail) if detail.replace(".", "", 1).isdecimal() else None
         detail = words.duration(seconds)
-    elif entry.what != "command":
+    elif entry.what == "command":
+        # What it answered is in the audit, or in the log of whoever gave the order.
+        detail = detail.partition(" {'ok'")[0].partition(" {'error'")[0]
+    elif entry.what != "version":
         detail = f"as {words.short_id(detail)}" if detail else ""
     return Happened(entry.at, _GLYPHS.get(entry.what, "none"), _TOLD.get(entry.what, entry.what), detail)
 
@@ -202,17 +277,12 @@ def _process(worker: WorkerItem, history: Sequence[LifeEntry], now: float) -> tu
     began = next((entry.at for entry in history if entry.what in ("started", "restarted")), None)
     version = worker.details.get("version")
     then = " then" if worker.status != "online" else ""
-    load = ", ".join(words.significant(one) for one in worker.loadavg)
     found = (
         ("Pool", worker.pool),
         ("Runs", worker.software),
         ("Version", str(version) if version else None),
         ("Process id", str(worker.pid) if worker.pid else None),
         ("Up", words.duration(now - began) if began is not None and not then else None),
-        ("CPU", None if worker.cpu_percent is None else words.percent(worker.cpu_percent / 100) + " of a core" + then),
-        ("Memory", None if worker.rss_bytes is None else words.size(worker.rss_bytes) + then),
-        ("Load of the host", load + then if load else None),
-        ("Takes ahead", None if worker.prefetch is None else f"at most {words.plural(worker.prefetch, 'message')}"),
         (
             "Accepted",
             None if worker.processed is None else f"{words.plural(worker.processed, 'task')} since it started",

@@ -78,6 +78,7 @@ _NAME = Field("name", TEXT, "Task name, or its shadow name.", nullable=True)
 _ARGS = Field("args", TEXT, "Repr of the positional arguments, at most 1024 characters.", nullable=True)
 _KWARGS = Field("kwargs", TEXT, "Repr of the keyword arguments, at most 1024 characters.", nullable=True)
 _ROOT = Field("root_id", TEXT, "First task of the workflow.", nullable=True)
+_GROUP = _ours("group_id", TEXT, "Group or header of a chord that it is a member of.")
 _PARENT = Field("parent_id", TEXT, "Task that published this one; its own id after a retry of a root.", nullable=True)
 _RETRIES = Field("retries", WHOLE, "How often it was retried before.", nullable=True)
 _ETA = Field("eta", TEXT, "Not before, ISO 8601.", nullable=True)
@@ -131,6 +132,30 @@ _WORKER = (
     _ours("dropped", WHOLE, "Events dropped since start because the buffer was full.", "events"),
 )
 
+_DECISION = (
+    _ours("group", TEXT, "What is scaled: a worker's name, or that of a group."),
+    _ours("have", WHOLE, "Slots before; in a dry run those there would have been.", "slots"),
+    _ours("want", WHOLE, "Slots that the load asks for.", "slots"),
+    _ours("target", WHOLE, "Slots decided.", "slots"),
+    _ours("applied", WHOLE, "Slots there are.", "slots"),
+    _ours("mode", TEXT, "`live`, `local` (own signals only), `blind` (kept as it is) or `dry` (nothing is changed)."),
+    _ours("winner", TEXT, "Name of the bound that set `want`."),
+    _ours("capped_by", TEXT, "Name of the bound that kept it lower, if any."),
+    _ours("bounds", LIST, "Each bound: `[name, kind, slots, reason]`; kinds are need, cap and floor."),
+    _ours("text", TEXT, "The reason in words."),
+    _ours("preset", TEXT, "The preset in force."),
+    _ours("min", WHOLE, "Fewest slots allowed.", "slots"),
+    _ours("max", WHOLE, "Most slots allowed.", "slots"),
+    _ours("slo", NUMBER, "Time within which work is to start.", "seconds"),
+    _ours("hold", NUMBER, "Time before a shrink, as far as it can be said.", "seconds"),
+    _ours("noisy", FLAG, "The load goes up and down, so the hold was doubled."),
+    _ours("running", WHOLE, "Slots that run a task.", "slots"),
+    _ours("starting", WHOLE, "Slots that are starting.", "slots"),
+    _ours("spent", NUMBER, "Slot-hours used today.", "hours"),
+    _ours("signals", LIST, "What was looked at: `[queue, name, value, unit, age in seconds]`; age -1 is not known."),
+    _ours("queues", LIST, "Names of the queues served."),
+)
+
 _ALL = (
     Kind("worker-online", "A worker consumes, or its events were switched on.", _WORKER),
     Kind("worker-heartbeat", "A worker lives.", _WORKER),
@@ -146,6 +171,7 @@ _ALL = (
         ),
         origin="opsq",
     ),
+    Kind("worker-autoscale", "A decision about slots; see `docs/autoscale.md`.", _DECISION, origin="opsq"),
     Kind(
         "task-sent",
         "A client published a task.",
@@ -159,12 +185,13 @@ _ALL = (
             _PUBLISHED_AT,
             _PAYLOAD,
             _COMPLETE,
+            _GROUP,
         ),
     ),
     Kind(
         "task-received",
         "A worker took a task.",
-        (_UUID, *_CALL, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT, _PAYLOAD, _COMPLETE),
+        (_UUID, *_CALL, *_PLACE, _PUBLISHED_AT, _DELIVERED_AT, _PAYLOAD, _COMPLETE, _GROUP),
     ),
     Kind(
         "task-started",

@@ -10,9 +10,9 @@ import pytest
 
 from tests.architecture.modules import MODULES, Import, Module
 
-FOUNDATION = ("errors", "clock", "masking", "logs", "plugins", "bootsteps")
+FOUNDATION = ("errors", "clock", "masking", "logs", "plugins", "bootsteps", "words")
 WORKER_SIDE = ("core.worker", "core.pools", "core.beat")
-POLICY = ("policy", "observation", "decision", "presets", "guards", "staffing")
+POLICY = ("policy", "observation", "decision", "presets", "guards", "staffing", "record")
 MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules", "worker", "contrib")
 
 # Layer of a module: the longest prefix here wins. Each layer may import itself and what it lists.
@@ -23,7 +23,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "control": ("foundation", "wire", "broker"),
     "client": ("foundation", "wire", "broker", "control"),
     "pools": ("foundation", "wire"),
-    "worker": ("foundation", "wire", "broker", "control", "client", "pools"),
+    "worker": ("foundation", "wire", "broker", "control", "client", "pools", "policy"),
     "events": ("foundation", "wire", "broker", "control"),
     "policy": ("foundation",),
     "autoscale": ("foundation", "wire", "broker", "control", "events", "policy"),
@@ -65,9 +65,11 @@ DOORS: dict[str, tuple[str, ...]] = {
     "sqlite3": ("broker", "client", "events"),
     "psycopg": ("client", "events"),
     "sqlalchemy": ("broker", "client", "events"),
-    "boto3": ("broker",),
-    "botocore": ("broker",),
+    "boto3": ("broker", "client"),
+    "botocore": ("broker", "client"),
     "pymongo": ("broker", "client"),
+    "pymemcache": ("client",),
+    "cassandra": ("client",),
     "starlette": ("web",),
     "jinja2": ("web",),
     "prometheus_client": ("web",),
@@ -76,6 +78,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "gevent": ("pools", "roots"),
     "eventlet": ("pools", "roots"),
     "cryptography": ("client",),
+    "django": ("client",),
+    "django_tasks": ("client",),
+    "asgiref": ("client",),
     "rich": ("roots",),
 }
 
@@ -92,6 +97,7 @@ ASYNC_ALLOWED = (
     "opsq.autoscale",
     "opsq.testing",
     "opsq.events.feed",
+    "opsq.contrib.django",
     "opsq.core.pools.base",
     "opsq.core.pools.aio",
     "opsq.core.pools.limits",

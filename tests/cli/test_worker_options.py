@@ -84,7 +84,7 @@ def test_a_wrong_user_or_mask_is_one_sentence(folder: Path, words: tuple[str, st
 def test_root_becomes_user_group_and_mask(folder: Path) -> None:
     program = (
         "import os; from opsq.cli.detach import become; from opsq.settings_load import load; "
-        "become(load(cli={'worker_uid': '65534', 'worker_gid': '65533', 'worker_umask': '027'}).settings); "
+        "become(load(cli={'worker_uid': '65534', 'worker_gid': '65533', 'worker_umask': '027'}).settings, 'worker'); "
         "print(os.getresuid(), os.getresgid(), os.getgroups(), f'{os.umask(0):o}')"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)

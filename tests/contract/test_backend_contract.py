@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,38 +11,20 @@ from opsq.clock import ManualClock
 from opsq.core.backends.base import Backend
 from opsq.core.backends.memory import MemoryBackend
 from opsq.core.backends.redis import RedisBackend
-from opsq.core.backends.registry import SCHEMES, open_backend
+from opsq.core.backends.registry import open_backend
 from opsq.core.backends.sqlite import SqliteBackend
 from opsq.settings import Settings
-from opsq.testing.contract_backend import BackendContract, eventually, payload, put, unique
+from opsq.testing.contract_backend import BackendContract, Store, eventually, payload, put, unique
 from tests.servers import RedisServer, redis_server
-
-# Function that opens a store: the class that tests it, or why there is none.
-MATRIX = {
-    "opsq.core.backends.sqlite:open_sqlite": "TestSqlite",
-    "opsq.core.backends.redis:open_redis": "TestRedis",
-    "opsq.core.backends.memory:open_memory": "TestMemory",
-    "opsq.core.backends.rpc:open_rpc": "",  # messages to one process, no store; see tests/unit/core/test_rpc_results.py
-    "opsq.core.backends.disabled:open_disabled": "",  # keeps nothing; see tests/unit/core/test_result_store.py
-}
 
 
 class TestSqlite(BackendContract):
     """SQLite in a file."""
 
     @pytest.fixture
-    def backend(self, tmp_path: Path) -> Iterator[Backend]:
+    def store(self, tmp_path: Path) -> Store:
         """A new file."""
-        opened = open_backend(f"sqlite:///{tmp_path}/results.db", Settings())
-        yield opened
-        opened.close()
-
-    @pytest.fixture
-    def second(self, tmp_path: Path) -> Iterator[Backend]:
-        """The same file, opened by somebody else."""
-        opened = SqliteBackend(f"{tmp_path}/results.db")
-        yield opened
-        opened.close()
+        return {"result_backend": f"sqlite:///{tmp_path}/results.db"}
 
     def test_the_file_shrinks_by_itself_in_use(self, tmp_path: Path) -> None:
         """Without anybody calling cleanup, a laptop's file does not grow for ever."""
@@ -72,18 +53,9 @@ class TestRedis(BackendContract):
     """Redis, a real one."""
 
     @pytest.fixture
-    def backend(self, redis: RedisServer) -> Iterator[Backend]:
-        """A connection to this run's server."""
-        opened = open_backend(redis.url, Settings())
-        yield opened
-        opened.close()
-
-    @pytest.fixture
-    def second(self, redis: RedisServer) -> Iterator[Backend]:
-        """Another connection to it."""
-        opened = open_backend(redis.url, Settings())
-        yield opened
-        opened.close()
+    def store(self, redis: RedisServer) -> Store:
+        """This run's server."""
+        return {"result_backend": redis.url}
 
     def test_keys_and_channel_are_celerys(self, redis: RedisServer) -> None:
         """Key, channel, value and time to live, with and without a prefix."""
@@ -138,9 +110,9 @@ class TestMemory(BackendContract):
     """This process's memory."""
 
     @pytest.fixture
-    def backend(self) -> Backend:
-        """A new one."""
-        return MemoryBackend()
+    def store(self) -> Store:
+        """A new one each."""
+        return {"result_backend": "memory://"}
 
     def test_it_is_bounded_and_counts(self) -> None:
         """The oldest goes."""
@@ -149,13 +121,6 @@ class TestMemory(BackendContract):
             put(backend, str(number), "SUCCESS")
         assert sorted(backend.get_many("task", ["0", "1", "2", "3", "4"])) == ["2", "3", "4"]
         assert backend.evicted == 2
-
-
-def test_the_matrix_is_complete() -> None:
-    """A store that is registered and not tested would be a promise nobody checks."""
-    assert set(MATRIX) == set(SCHEMES.values())
-    here = globals()
-    assert all(issubclass(here[name], BackendContract) for name in MATRIX.values() if name)
 
 
 def test_the_address_of_redis_may_come_in_parts(redis: RedisServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -12,19 +13,43 @@ import pytest
 from opsq.broker import standing
 from opsq.broker.amqp.standing import QUEUE
 from opsq.broker.connection import BrokerConnection
+from opsq.broker.faults import BrokerUnusable
 from opsq.broker.registry import BROKERS
 from opsq.broker.standing import PAUSED_QUEUE, REVOKED, STAMP, StandingOrder
+from opsq.core.app import Opsq
 from tests.servers import RedisServer
+from tests.servers_cloud import ferretdb_server
+from tests.servers_sql import maria_server, postgres_server
 
 NOW = time.time()  # of the import: much later than that, ends that are near have passed
 FOREVER = StandingOrder(PAUSED_QUEUE, "mail")
 LONG = StandingOrder(REVOKED, "a", "", NOW + 3600)
-KEPT_BY = ("sqlite", "redis", "amqp")
-#: An order holds there for the workers that hear it, as docs/control.md says.
-NOT_KEPT_BY = {"sqla", "mongodb", "sqs"}
+KEPT_BY = ("sqlite", "redis", "amqp", "sqla")
+long_suite = pytest.mark.skipif(os.environ.get("CHAOS") != "full", reason="runs in make chaos")
+KEPT_BY_TOO = (pytest.param("mariadb", marks=long_suite), pytest.param("mongodb", marks=long_suite))
+#: Commands reach no worker there, so an order is refused.
+NOT_KEPT_BY = {"sqs"}
 
 
-@pytest.fixture(params=KEPT_BY)
+@pytest.fixture(scope="module")
+def sqla() -> Iterator[str]:
+    with postgres_server() as server:
+        yield f"sqla+{server.url}"
+
+
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[str]:
+    with maria_server() as server:
+        yield f"sqla+{server.url}"
+
+
+@pytest.fixture(scope="module")
+def mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with ferretdb_server(tmp_path_factory.mktemp("ferretdb")) as server:
+        yield server.url
+
+
+@pytest.fixture(params=(*KEPT_BY, *KEPT_BY_TOO))
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A broker of each kind, its book empty."""
     if request.param == "sqlite":
@@ -32,7 +57,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "redis":
         redis: RedisServer = request.getfixturevalue("redis")
         return redis.url
-    return str(request.getfixturevalue("rabbitmq").url)
+    if request.param == "amqp":
+        return str(request.getfixturevalue("rabbitmq").url)
+    return str(request.getfixturevalue(request.param))
 
 
 @pytest.fixture
@@ -57,7 +84,7 @@ def other(url: str) -> BrokerConnection:
 def test_of_every_broker_that_processes_share_it_is_known_whether_it_keeps_them() -> None:
     shared = {name for name, broker in BROKERS.items() if broker.features.cross_process}
     # The two left out are the same transports over TLS and sentinels.
-    assert shared - {"sentinel", "amqps"} - NOT_KEPT_BY == set(KEPT_BY)
+    assert shared - {"sentinel", "amqps"} - NOT_KEPT_BY == {*KEPT_BY, "mongodb"}
 
 
 def test_orders_outlive_who_gave_them(connection: BrokerConnection, url: str) -> None:
@@ -111,6 +138,12 @@ def test_readers_at_once_all_see_everything(connection: BrokerConnection, url: s
     for each in threads:
         each.join(30)
     assert seen == [200] * 15
+
+
+def test_an_order_is_refused_where_no_worker_would_hear_it() -> None:
+    app = Opsq("nobody", broker="sqs://key:secret@127.0.0.1:1", set_as_current=False)
+    with app, pytest.raises(BrokerUnusable, match="remote control"):
+        app.control.keep("revoke", {"task_id": "a"})
 
 
 def test_a_broker_without_a_book_says_so() -> None:

@@ -1,10 +1,11 @@
-"""A prefork worker, steered: what runs in its children is stopped, shown, made to talk and replaced."""
+"""A worker process, steered: what runs in its children is stopped, shown, made to talk and replaced."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import STDOUT, Popen
 from typing import Any
@@ -41,9 +42,9 @@ class Site:
         return set(self.inspect.stats()[NODE]["pool"]["processes"])
 
 
-@pytest.fixture
-def site(make_app: MakeApp, tmp_path: Path) -> Iterator[Site]:
-    app = make_app()
+@contextmanager
+def steered(app: Opsq, folder: Path, pool: str) -> Iterator[Site]:
+    """A worker of one slot in that pool, on the broker of ``app``."""
     settings = app.settings
     said = {
         "OPSQ_DATA_DIR": settings.data_dir,
@@ -54,9 +55,9 @@ def site(make_app: MakeApp, tmp_path: Path) -> Iterator[Site]:
         "PYTHONPATH": str(HERE),
     }
     if settings.broker_transport_options:
-        said["OPSQ_BROKER_TRANSPORT_OPTIONS"] = f'{{"global_keyprefix": "{tmp_path.name}:"}}'
-    log = tmp_path / "worker.log"
-    words = ["worker", "-A", "steered_app", "-P", "prefork", "-c", "1", "-n", NODE]
+        said["OPSQ_BROKER_TRANSPORT_OPTIONS"] = f'{{"global_keyprefix": "{folder.name}:"}}'
+    log = folder / "worker.log"
+    words = ["worker", "-A", "steered_app", "-P", pool, "-c", "1", "-n", NODE]
     with log.open("w") as sink:
         process = Popen(
             [sys.executable, "-m", "opsq", *words], env=clean_environment() | said, stdout=sink, stderr=STDOUT
@@ -67,6 +68,23 @@ def site(make_app: MakeApp, tmp_path: Path) -> Iterator[Site]:
         finally:
             process.terminate()
             process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def site(make_app: MakeApp, tmp_path: Path) -> Iterator[Site]:
+    with steered(make_app(), tmp_path, "prefork") as made:
+        yield made
+
+
+@pytest.mark.parametrize("pool", ["gevent", "eventlet"])
+def test_stacks_of_greenlets(make_app: MakeApp, tmp_path: Path, pool: str) -> None:
+    with steered(make_app(), tmp_path, pool) as site:
+        running = site.app.send_task("steered_app.stuck")
+        until(lambda: site.running(running.id))
+        (found,) = site.inspect.stack(running.id)[NODE]
+        assert "threading.Event().wait(60)" in found["stack"], found
+        assert site.order("revoke", task_id=running.id, terminate=True) == {"ok": f"terminate: {running.id}"}
+        until(lambda: running.state == "REVOKED")
 
 
 def test_what_runs_is_stopped_and_what_waits_never_starts(site: Site) -> None:

@@ -34,6 +34,13 @@ for place, fd in zip((3, 4), ends): os.dup2(fd, place, inheritable=True)
 os.execv(sys.argv[3], sys.argv[3:])"""
 
 
+LEFT = ("navigated or closed", "context was destroyed", "Cannot find context", "Promise was collected")
+
+
+class PageLeft(RuntimeError):
+    """The page that was asked is not there any more: it went to another."""
+
+
 def find_chromium() -> str | None:
     """Where a Chromium is, None when there is none."""
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -79,7 +86,8 @@ class Chromium:
             answer = self._receive(deadline)
             if answer.get("id") == self._next:
                 if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']}")
+                    left = any(text in str(answer["error"]) for text in LEFT)
+                    raise (PageLeft if left else RuntimeError)(f"{method}: {answer['error']}")
                 result: dict[str, Any] = answer["result"]
                 return result
         raise TimeoutError(f"{method}: no answer from Chromium in {ANSWER_S} s")
@@ -123,20 +131,31 @@ class Chromium:
 
     def open(self, url: str, ready: str = "document.readyState === 'complete'") -> None:
         """Open a page and wait until the expression ``ready`` is true."""
+        # Over an empty page: what the one before says while its stream is cut off would be heard as this one's.
+        self.call("Page.navigate", {"url": "about:blank"})
+        self.until("location.href === 'about:blank' && document.readyState === 'complete'")
         self.said.clear()
         self.call("Page.navigate", {"url": url})
         self.until(f"location.href !== 'about:blank' && ({ready})")
 
     def until(self, expression: str, timeout_s: float = 30.0) -> None:
-        """Wait until an expression is true in the page. Raises TimeoutError."""
+        """Wait until an expression is true in the page, or in the one that it leads to. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        # A page that does not have its body yet has nothing to ask about either.
+        look = f"(() => {{ try {{ return Boolean({expression}); }} catch {{ return false; }} }})()"
         body = (
-            f"new Promise((done, fail) => {{ const end = Date.now() + {int(timeout_s * 1000)};"
-            f"(function look() {{ if ({expression}) done(true); else if (Date.now() > end) fail('not in time');"
+            "new Promise((done) => { const end = Date.now() + 1000;"
+            f"(function look() {{ if ({look}) done(true); else if (Date.now() > end) done(false);"
             "else setTimeout(look, 20); })() })"
         )
-        found = self.call("Runtime.evaluate", {"expression": body, "awaitPromise": True, "returnByValue": True})
-        if "exceptionDetails" in found:
-            raise TimeoutError(f"{expression} was not true in {timeout_s} s; the page said {self.said}")
+        asked = {"expression": body, "awaitPromise": True, "returnByValue": True}
+        while time.monotonic() < deadline:
+            try:
+                if self.call("Runtime.evaluate", asked).get("result", {}).get("value"):
+                    return
+            except PageLeft:
+                continue  # the page went elsewhere meanwhile; the one that came is asked
+        raise TimeoutError(f"{expression} was not true in {timeout_s} s; the page said {self.said}")
 
     def value(self, expression: str) -> Any:
         """Evaluate an expression (or a promise) in the page."""
@@ -147,7 +166,7 @@ class Chromium:
 
     def key(self, key: str) -> None:
         """Press and release one key."""
-        code = {"Enter": 13, "Escape": 27}.get(key)
+        code = {"Enter": 13, "Escape": 27, "Tab": 9, "ArrowDown": 40, "ArrowUp": 38}.get(key)
         extra: dict[str, Any] = {"windowsVirtualKeyCode": code} if code else {"text": key}
         self.call("Input.dispatchKeyEvent", {"type": "keyDown", "key": key, **extra})
         self.call("Input.dispatchKeyEvent", {"type": "keyUp", "key": key, **extra})
@@ -155,6 +174,23 @@ class Chromium:
     def move(self, x: float, y: float) -> None:
         """Move the mouse."""
         self.call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
+
+    def drag(self, x: float, y: float, to_x: float) -> None:
+        """Press at a place, move along and let go."""
+        held = {"button": "left", "clickCount": 1}
+        self.move(x, y)
+        self.call("Input.dispatchMouseEvent", {"type": "mousePressed", "x": x, "y": y, **held})
+        for step in range(1, 6):
+            at = x + (to_x - x) * step / 5
+            self.call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": at, "y": y, "button": "left", "buttons": 1})
+        self.call("Input.dispatchMouseEvent", {"type": "mouseReleased", "x": to_x, "y": y, **held})
+
+    def box(self, selector: str) -> dict[str, float]:
+        """Where the first element of a selector is, once it stands still: x, y, width, height."""
+        find = f"JSON.stringify(document.querySelector({json.dumps(selector)})?.getBoundingClientRect() ?? null)"
+        self.until(f"document.querySelector({json.dumps(selector)})")
+        found: dict[str, float] = json.loads(self.value(find))
+        return found
 
     def shoot(self, path: Path) -> None:
         """Write a picture of the whole page."""

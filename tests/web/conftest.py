@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
 from opsq.web.app import create_app
 from tests.web.world import World, night
@@ -22,7 +23,11 @@ def world() -> World:
 
 def client(world: World, prefix: str = "") -> Get:
     """A function that asks the application of a world."""
-    app = create_app(world.deps(prefix))
+    return client_of(create_app(world.deps(prefix)))
+
+
+def client_of(app: Starlette) -> Get:
+    """A function that asks an application."""
 
     def ask(path: str, method: str = "GET", **options: object) -> httpx.Response:
         async def one() -> httpx.Response:

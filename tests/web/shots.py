@@ -6,12 +6,14 @@ Shows the night of ``world.py`` through the real server in a headless Chromium, 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 from opsq.events.search import of
 from opsq.web.server import Address, WebServer
 from tests.web.chromium import Chromium
+from tests.web.why_night import NightEyes, waiting_export
 from tests.web.world import World, night
 
 SIZES = ((1280, False), (1280, True), (360, False))
@@ -39,6 +41,8 @@ def pages(world: World) -> dict[str, str]:
         "type": "types/shop.images.resize",
         "quarantine": "quarantine",
         "schedules": "schedules",
+        "why": "why/" + waiting_export(world),
+        "why-ran": "why/" + quote(fine.id),
         "missing": "nothing/here",
     }
 
@@ -47,7 +51,8 @@ def shoot(folder: Path, only: str = "") -> list[str]:
     """Write the pictures; returns what browsers complained about."""
     folder.mkdir(parents=True, exist_ok=True)
     world = night()
-    server = WebServer(world.deps(), Address("127.0.0.1", 0))
+    waiting_export(world, ahead=187, behind=225)
+    server = WebServer(replace(world.deps(), eyes=NightEyes(world)), Address("127.0.0.1", 0))
     server.start()
     complaints = []
     try:

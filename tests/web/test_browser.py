@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
 import pytest
 
 from opsq.web.server import Address, WebServer
+from opsq.web.words import duration, significant
 from tests.web.chromium import Chromium, find_chromium
 from tests.web.shots import pages
 from tests.web.world import SHOP, World, night
@@ -60,14 +62,15 @@ def test_a_row_lives_and_fades_once(browser: Chromium, url: str, shop: World) ->
 
 
 def test_nothing_moves_under_the_hand(browser: Chromium, url: str, shop: World) -> None:
+    shop.step(2.0)  # what was planned to come has come
     browser.open(url + "tasks")
     browser.until(LIVE)
-    box = browser.value("JSON.stringify(document.querySelector('#rows tr:nth-child(5)').getBoundingClientRect())")
-    y = float(box.split('"y":')[1].split(",")[0])
-    browser.move(600, y + 10)
+    row = browser.box("#rows tr:nth-child(5)")
+    browser.move(600, row["y"] + 10)
+    browser.until("document.querySelector('#rows tr:hover')")
     first = browser.value("document.querySelector('#rows tr').id")
     shop.run(SHOP[0], shop.clock.now() + 0.1)
-    shop.step(0.5)
+    shop.step(1.5)
     browser.until("!document.querySelector('#fresh-row').hidden")
     assert browser.value("document.querySelector('#rows tr').id") == first
     assert browser.value("document.querySelector('#fresh-row').textContent.trim()").startswith("1 new task. Show it")
@@ -90,6 +93,7 @@ def test_pause_ends_the_stream_and_live_begins_another(browser: Chromium, url: s
 
 def test_keys_move_and_open(browser: Chromium, url: str) -> None:
     browser.open(url + "workers")
+    browser.until(LIVE)
     browser.key("j")
     browser.key("j")
     assert browser.value("document.querySelectorAll('tr.cursor').length") == 1
@@ -102,7 +106,7 @@ def test_keys_move_and_open(browser: Chromium, url: str) -> None:
     browser.key("Escape")
     browser.key("g")
     browser.key("t")
-    browser.until("location.pathname === '/tasks' && document.readyState === 'complete'")
+    browser.until(f"location.pathname === '/tasks' && document.readyState === 'complete' && {LIVE}")
     browser.key("j")
     browser.key("Enter")
     browser.until("location.pathname.startsWith('/tasks/')")
@@ -117,13 +121,52 @@ def test_the_theme_is_remembered(browser: Chromium, url: str) -> None:
     browser.key("t")
 
 
-def test_the_legend_reads_under_the_pointer(browser: Chromium, url: str) -> None:
-    browser.open(url)
-    box = browser.value(
-        "JSON.stringify(document.querySelector('#chart-throughput .plot-area').getBoundingClientRect())"
-    )
-    x, y = (float(box.split(f'"{name}":')[1].split(",")[0]) for name in ("x", "y"))
-    browser.move(x + 20, y + 20)
-    browser.until("document.querySelector('#chart-latency .cursor-line').getAttribute('visibility') === 'visible'")
+def test_the_legend_reads_under_the_pointer_on_every_chart(browser: Chromium, url: str, shop: World) -> None:
+    browser.open(url + "?range=15m")
+    browser.until("document.querySelectorAll('#charts .uplot').length === 3")
+    plot = browser.box("#chart-latency .canvas")
+    done = "document.querySelector('#chart-throughput [data-key=done] b').textContent"
+    now = browser.value(done)
+    numbers = "JSON.parse(document.querySelector('#chart-throughput .numbers').textContent)"
+    at = browser.value(f"{numbers}.lines[0].v.findLastIndex((v, i, all) => v !== null && i < all.length - 8)")
+    share = at / (browser.value(f"{numbers}.lines[0].v.length") - 1)
+    browser.move(plot["x"] + plot["width"] * share, plot["y"] + 40)
+    browser.until("[...document.querySelectorAll('#charts .at')].every((time) => !time.hidden)")
+    there = browser.value(done)
+    assert there == significant(browser.value(f"{numbers}.lines[0].v[{at}]"))
+    shop.step(2.0)  # what comes meanwhile does not take the reading away
+    browser.until(f"document.documentElement.dataset.now && {done} === '{there}'")
     browser.move(5, 5)
-    browser.until("document.querySelector('#chart-latency .cursor-line').getAttribute('visibility') === 'hidden'")
+    browser.until("[...document.querySelectorAll('#charts .at')].every((time) => time.hidden)")
+    assert browser.value(done) != "" and now != ""
+
+
+def test_what_is_drawn_becomes_the_range(browser: Chromium, url: str) -> None:
+    browser.open(url + "?range=15m&p=99")
+    browser.until("document.querySelector('#chart-throughput .uplot')")
+    plot = browser.box("#chart-throughput .canvas")
+    browser.drag(plot["x"] + 0.2 * plot["width"], plot["y"] + 30, plot["x"] + 0.6 * plot["width"])
+    browser.until("location.search.includes('from=') && document.readyState === 'complete'")
+    assert browser.value("new URLSearchParams(location.search).get('p')") == "99"
+    assert browser.value("document.querySelector('.own-range').hasAttribute('data-own')")
+
+
+def test_words_of_the_script_are_those_of_the_server(browser: Chromium, url: str) -> None:
+    browser.open(url)
+    values = [0, 0.00004, 0.0004, 0.0123, 0.4567, 0.9996, 1, 1.25, 9.94, 9.96, 24.6, 59.94, 59.96, 60, 478, 3599, 3600,
+              86_399, 86_400, 273_600, 9e6, 12.0, 99.94, 100.4, 1234, 99_950.4, 999_499, 1_234_567, 0.05, 0.1]  # fmt: skip
+    told = browser.value(f"JSON.stringify({values}.map((v) => [opsqWords.duration(v), opsqWords.significant(v)]))")
+    assert json.loads(told) == [[duration(value), significant(value)] for value in values]
+
+
+def test_without_a_script_the_charts_are_there(browser: Chromium, url: str) -> None:
+    browser.call("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.call("Page.navigate", {"url": url + "?range=15m"})
+        browser.until("document.readyState === 'complete' && document.querySelector('#charts')")
+        assert browser.value("document.querySelectorAll('#charts .traces path').length") > 4
+        visible = "getComputedStyle(document.querySelector('#charts .traces')).visibility"
+        assert browser.value(visible) == "visible"
+        assert browser.value("document.querySelectorAll('#chart-data tbody tr').length") > 10
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", {"value": False})

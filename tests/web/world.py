@@ -24,6 +24,7 @@ from opsq.web.access.assemble import open_access
 from opsq.web.audit import Trail
 from opsq.web.deps import Deps
 from opsq.web.memo import Memo
+from opsq.web.mutes import Mutes
 from opsq.web.view_common import Places
 from opsq.web.view_shell import Place
 from opsq.wire.event import Event, Malformed
@@ -107,6 +108,7 @@ class World:
         )  # fmt: skip
         self.views = Views(self.store, self.cluster, clock=self.clock)
         self._random = random.Random(7)
+        self.versions: dict[str, str] = {}
         self._seqs: dict[str, int] = {}
         self._n = 100
         self._later: list[tuple[float, int, str, str, str, dict[str, Any]]] = []
@@ -123,11 +125,12 @@ class World:
     def deps(self, prefix: str = "", broker: str = "redis://:***@broker.internal:6379/0") -> Deps:
         """What the application asks for."""
         door, gate = open_access(self.clock, prefix)
+        trail = Trail(self.store, self.clock)
         return Deps(
             door=door, gate=gate, query=self.query, views=self.views, feed=self.feed,
             here=Place("production", broker, "1.4.0"), places=Places(prefix),
             allowed_hosts=frozenset({"localhost", "testserver", "127.0.0.1"}), clock=self.clock, memo=Memo(self.clock),
-            trail=Trail(self.store, self.clock),
+            trail=trail, mutes=Mutes(trail, self.clock),
         )  # fmt: skip
 
     def tell(self, kind: str, host: str, at: float, uuid: str | None = None, **fields: Any) -> None:
@@ -171,8 +174,12 @@ class World:
         self.tell(
             "worker-heartbeat", host, self.clock.now(), freq=2.0, active=busy, busy=busy, processed=900, slots=slots,
             queues=[queue], pool=pool, cpu_share=0.12 * busy, rss_bytes=240_000_000 * (1 + busy), sw_ident="opsq",
-            sw_ver="1.4.0", sw_sys="Linux", dropped=0,
+            sw_ver="1.4.0", sw_sys="Linux", dropped=0, version=self.versions.get(host, "v411"),
         )  # fmt: skip
+
+    def order(self, host: str, command: str, arguments: str) -> None:
+        """A worker says that it carried out a remote command."""
+        self.tell("worker-command", host, self.clock.now(), command=command, arguments=arguments, answer="{'ok': '…'}")
 
     def run(self, kind: Kind, at: float, *, slow: float = 1.0, wait_s: float = 0.02) -> str:
         """Plan the life of one task that is published at ``at``; its events come as their time does."""
@@ -286,12 +293,24 @@ def night(minutes: int = 60) -> World:
                 ready = max(0, int(pick.gauss(usual, usual / 3)))
                 world.depth(queue, ready, 0.03 * ready if ready else None)
             world.depth("imports", 0, None)
+        if now == trouble_at:
+            world.versions.update({"reports-1": "v412", "reports-2": "v412"})
+        for before, host, command, arguments in ORDERS:
+            if now == end - before:
+                world.order(host, command, arguments)
         if now == end - FLOW_AT:
             world.workflow(now)
         world.step(1.0)
     return world
 
 
+ORDERS = (
+    (2800.0, "mail-1", "pool_shrink", "{'n': 4}"),
+    (1980.0, "mail-1", "rate_limit", "{'task_name': 'shop.mail.newsletter_batch', 'rate_limit': '90/m'}"),
+    (480.0, "img-1", "pool_grow", "{'n': 2}"),
+    (480.0, "img-2", "pool_grow", "{'n': 2}"),
+)
+"""Remote commands of the night: seconds before its end, worker, command, arguments."""
 FLOW_AT = 200.0
 """Seconds before the end of the night at which a workflow begins."""
 

@@ -11,6 +11,7 @@ from kombu.utils import json as _kombu_json
 from pymongo.errors import DocumentTooLarge, PyMongoError
 
 from opsq.broker.mongodb.source import MongoSource
+from opsq.broker.mongodb.standing import MongoBook
 from opsq.broker.source import Source
 from opsq.broker.topology import QueueSpec
 from opsq.errors import UsageError
@@ -129,3 +130,7 @@ class Transport(_kombu.Transport):  # type: ignore[misc]  # Any
         """Return a consumer's stream of deliveries."""
         lease_s = float(self.client.transport_options.get("lease_seconds", DEFAULT_LEASE_S))
         return MongoSource(self, self.client.channel(), queues, lease_s, no_ack)
+
+    def standing_orders(self) -> MongoBook:
+        """Return the book of standing orders."""
+        return MongoBook(self.client.default_channel.client)

@@ -1,8 +1,8 @@
-"""The tables of a SQL broker: kombu's two, and two of ours beside them.
+"""The tables of a SQL broker: kombu's two, and three of ours beside them.
 
 kombu marks a message as taken by ``visible = false`` and never looks at it again: with a killed
 worker it is gone. Ours say who holds a message and until when, and which queue listens where, so that
-what was held comes back, and events and remote control reach other processes.
+what was held comes back, and events and remote control reach other processes; and the standing orders.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ class Tables:
             # For queues that go with their reader: how long they last, and until when it was seen.
             sa.Column("expires_s", sa.Double),
             sa.Column("until", sa.Double),
+        )
+        self.standing: Any = sa.Table(
+            f"{self.queue.name}_standing",
+            self.metadata,
+            sa.Column("digest", sa.String(64), primary_key=True),
+            sa.Column("order_key", _LATER, nullable=False),
+            sa.Column("until", sa.Double, index=True),
         )
         self.now: Any = _now(dialect)
 

@@ -20,6 +20,7 @@ from opsq.broker.message import OutMessage
 from opsq.broker.source import Source
 from opsq.broker.sql.lease import Lease
 from opsq.broker.sql.source import SqlSource
+from opsq.broker.sql.standing import SqlBook
 from opsq.broker.sql.tables import LEASED_DIALECTS, Tables
 from opsq.broker.topology import ExchangeSpec, QueueSpec
 from opsq.errors import UsageError
@@ -312,6 +313,10 @@ class Transport(_kombu.Transport):  # type: ignore[misc]  # Any
         lease_s = float(self.client.transport_options.get("lease_seconds", DEFAULT_LEASE_S))
         lease = Lease(self.engine, self.tables, lease_s, self.name)
         return SqlSource(self, self.client.channel(), queues, lease, lease_s, no_ack)
+
+    def standing_orders(self) -> SqlBook:
+        """Return the book of standing orders."""
+        return SqlBook(self.engine, self.tables)
 
 
 def _limits(client: Any) -> dict[str, Any]:

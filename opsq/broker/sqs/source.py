@@ -6,7 +6,6 @@ run once and a dead worker's messages are back in seconds, whatever the queue's 
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import threading
@@ -15,8 +14,9 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any
 
-from opsq.broker.kombu_source import RawMessage, declare_queue, from_virtual
+from opsq.broker.kombu_source import declare_queue
 from opsq.broker.message import Delivery, Settle, Settlement
+from opsq.broker.polled import read_envelope
 from opsq.broker.sqs.faults import told
 from opsq.broker.sqs.poller import Poller
 from opsq.broker.topology import QueueSpec
@@ -121,14 +121,9 @@ class SqsSource:
 
     def _delivery(self, poller: Poller, message: dict[str, Any]) -> Delivery:
         body = str(message.get("Body", ""))
-        try:
-            payload = json.loads(self._channel._decode_python_message_body(body))
-            delivery = from_virtual(RawMessage(payload, channel=self._channel), poller.queue)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            # Not kombu's envelope: handed on as it is, for intake to refuse with all there is to see.
-            delivery = Delivery(body.encode(), None, None, {}, {}, "", poller.queue, 0)
+        decode = self._channel._decode_python_message_body
+        delivery = read_envelope(self._channel, poller.queue, body, decode)
         count = message.get("Attributes", {}).get("ApproximateReceiveCount", "1")
-        delivery.queue = poller.queue
         delivery.tag = message["ReceiptHandle"]
         delivery.deliveries = int(count) if str(count).isdigit() else None
         delivery.redelivered = delivery.redelivered or (delivery.deliveries or 1) > 1

@@ -25,12 +25,20 @@ class Capabilities:
 
     counts: it can count chord parts by itself. expires: entries end by themselves, ``cleanup`` has
     nothing to do. notifies: waiters are woken, not polling. cross_process: other processes see it.
+    atomic: of several writers at once one SUCCESS stays; elsewhere the state is read first, as Celery does.
+    keeps: the documents byte for byte, or their fields in columns of Celery's. lifetimes: each entry has
+    its own (``put``'s ``ttl_s``), or the store's settings and an entry's date say when it ends.
+    counted_by_celery: Celery's workers count chord parts in the same place.
     """
 
     counts: bool
     expires: bool
     notifies: bool
     cross_process: bool
+    atomic: bool = True
+    keeps: Literal["bytes", "fields"] = "bytes"
+    lifetimes: Literal["entry", "store"] = "entry"
+    counted_by_celery: bool = True
 
 
 class Subscription(Protocol):

@@ -45,6 +45,10 @@ class ChordCounting(Protocol):
         """The parts, in order."""
         ...
 
+    def chord_is_open(self, group_id: str) -> bool:
+        """Whether it was announced and is not done."""
+        ...
+
     def chord_close(self, group_id: str, token: str, keep_s: float) -> None:
         """Mark it done for ``keep_s`` and forget its parts, if ``token`` holds it."""
         ...

@@ -9,25 +9,26 @@ Source: celery-protocol D.4.
 from __future__ import annotations
 
 import os
-import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from opsq.core.backends.base import Capabilities, Kind
+from opsq.core.backends.document import is_success
+from opsq.core.backends.keys import key_of, key_prefix
+from opsq.core.backends.redis_address import Connect, connector
 from opsq.core.backends.redis_chord import RedisChords
 from opsq.core.backends.redis_waiting import Listener, RedisSubscription
 from opsq.errors import BackendUnavailable, ConfigError
 from opsq.masking import mask_url
 from opsq.settings import Settings
 
-PREFIXES: Final[Mapping[Kind, str]] = {"task": "celery-task-meta-", "group": "celery-taskset-meta-"}
 _IDS_PER_ROUND_TRIP: Final = 500
 _LOST: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
 
@@ -46,20 +47,23 @@ else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
 if ARGV[3] == '1' then redis.call('PUBLISH', KEYS[1], ARGV[1]) end
 return 1
 """
-_STATUS: Final = re.compile(rb"status[\"'\x94\x8c\x00-\x20:.]*(SUCCESS)")
 
 
 class RedisBackend(RedisChords):
     """Strings in Redis, and pub/sub to tell who waits.
 
-    url: redis://, rediss:// or unix://. prefix: put before every key.
+    url: of the server, also for messages. prefix: put before every key. connect: makes a client; by ``url``
+    alone when not given. chords_ordered: whether the lists of chords keep the order of their headers.
     Thread: any; a forked child makes connections of its own.
     """
 
-    def __init__(self, url: str, prefix: str = "", options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, url: str, prefix: str = "", connect: Connect | None = None, *, chords_ordered: bool = True
+    ) -> None:
         self._url = url
         self._prefix = prefix
-        self._options = dict(options or {})
+        self._ordered = chords_ordered
+        self._connect: Connect = connect or partial(redis.Redis.from_url, url)
         self._lock = threading.Lock()
         self._pid = 0
         self._client: Any = None
@@ -71,13 +75,9 @@ class RedisBackend(RedisChords):
         """What this backend can do."""
         return Capabilities(counts=True, expires=True, notifies=True, cross_process=True)
 
-    @property
-    def _chord_prefix(self) -> str:
-        return self._prefix
-
     def key(self, kind: Kind, id: str) -> str:
         """The key of an entry, which is also the channel it is announced on."""
-        return f"{self._prefix}{PREFIXES[kind]}{id}"
+        return key_of(kind, id, self._prefix)
 
     def put(self, kind: Kind, id: str, payload: bytes, *, state: str, ttl_s: float | None) -> bool:
         """Store and announce ``payload`` unless a SUCCESS is there; one round trip as a rule."""
@@ -89,7 +89,7 @@ class RedisBackend(RedisChords):
                 answer = self._put_script(keys=[self.key(kind, id)], args=[payload, ttl_ms, announce, replaceable])
                 if isinstance(answer, int):
                     return answer == 1
-                if _is_success(answer):
+                if is_success(answer):
                     return False
                 replaceable = answer
 
@@ -154,7 +154,7 @@ class RedisBackend(RedisChords):
             if self._pid == os.getpid():
                 return
             try:
-                self._client = redis.Redis.from_url(self._url, **self._options)
+                self._client = self._connect()
             except (ValueError, TypeError) as error:
                 raise ConfigError(f"result_backend {mask_url(self._url)}: {error}") from None
             self._put_script = self._client.register_script(_PUT)
@@ -164,17 +164,7 @@ class RedisBackend(RedisChords):
 
     def _pubsub(self) -> Any:
         # Without retries of its own: two threads use this connection, and only one may reconnect it.
-        client: Any = redis.Redis.from_url(self._url, **{**self._options, "retry": Retry(NoBackoff(), 0)})
-        return client.pubsub()
-
-
-def _is_success(stored: bytes) -> bool:
-    """Tell the state of a document that is not plain JSON, as far as it can be told without decoding it.
-
-    Pickle and msgpack keep both words readable; a compressed document counts as replaceable, which
-    costs a late duplicate its protection, not anybody's data.
-    """
-    return _STATUS.search(stored[:200]) is not None
+        return self._connect(retry=Retry(NoBackoff(), 0)).pubsub()
 
 
 def open_redis(url: str, settings: Settings) -> RedisBackend:
@@ -182,37 +172,5 @@ def open_redis(url: str, settings: Settings) -> RedisBackend:
 
     Raises: ConfigError.
     """
-    transport = settings.result_backend_transport_options
-    prefix = str(transport.get("global_keyprefix", "") or "")
-    if prefix and prefix[-1] not in ":_-.":
-        prefix += "_"
-    options: dict[str, Any] = {
-        "socket_timeout": settings.redis_socket_timeout,
-        "socket_connect_timeout": settings.redis_socket_connect_timeout,
-        "socket_keepalive": settings.redis_socket_keepalive,
-        "max_connections": settings.redis_max_connections,
-    }
-    if settings.redis_client_name:
-        options["client_name"] = settings.redis_client_name
-    options.update(_place(url, settings))
-    if settings.redis_backend_health_check_interval:
-        options["health_check_interval"] = settings.redis_backend_health_check_interval
-    if isinstance(settings.redis_backend_use_ssl, Mapping):
-        options.update(settings.redis_backend_use_ssl)
-        url = url.replace("redis://", "rediss://", 1) if url.startswith("redis://") else url
-    if url.startswith(("redis+socket://", "socket://")):
-        url = "unix://" + url.partition("://")[2].replace("virtual_host=", "db=")
-    return RedisBackend(url, prefix, {name: value for name, value in options.items() if value is not None})
-
-
-def _place(url: str, settings: Settings) -> dict[str, Any]:
-    """Parts of the address from before URLs, for a URL that leaves them out."""
-    place = urlsplit(url)
-    parts: dict[str, Any] = {}
-    if place.hostname is None and place.scheme in ("redis", "rediss"):
-        parts = {"host": settings.redis_host, "port": settings.redis_port, "db": settings.redis_db}
-    if place.username is None and settings.redis_username:
-        parts["username"] = settings.redis_username
-    if place.password is None and settings.redis_password is not None:
-        parts["password"] = settings.redis_password.reveal()
-    return parts
+    ordered = bool(settings.result_backend_transport_options.get("result_chord_ordered", True))
+    return RedisBackend(url, key_prefix(settings), connector(url, settings), chords_ordered=ordered)

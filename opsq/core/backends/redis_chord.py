@@ -9,7 +9,7 @@ Source: celery-protocol D.4 (keys ``.j .t .s .d .c``).
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from opsq.core.backends.base import Kind
 
@@ -17,12 +17,13 @@ _CLAIMS: Final = "opsq:chords"
 _STARTED: Final = "opsq-chord-started-"
 _MOST_DUE: Final = 100
 
-# KEYS: j t s d c. ARGV: payload, score, member of d, ttl in s or 0, claim in s, token.
+# KEYS: j t s d c. ARGV: payload, score, member of d, ttl in s or 0, claim in s, token, 1 for a list in order.
 _PART: Final = """
 local held = redis.call('GET', KEYS[5])
 if held == 'done' then return 0 end
 if redis.call('SISMEMBER', KEYS[4], ARGV[3]) == 0 then
-    redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+    if ARGV[7] == '1' then redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+    else redis.call('RPUSH', KEYS[1], ARGV[1]) end
     redis.call('SADD', KEYS[4], ARGV[3])
 end
 if ARGV[4] ~= '0' then
@@ -31,7 +32,8 @@ end
 local size = redis.call('GET', KEYS[3])
 if not size then return 0 end
 local more = redis.call('GET', KEYS[2]) or 0
-if redis.call('ZCARD', KEYS[1]) < tonumber(size) + tonumber(more) then return 0 end
+local came = ARGV[7] == '1' and redis.call('ZCARD', KEYS[1]) or redis.call('LLEN', KEYS[1])
+if came < tonumber(size) + tonumber(more) then return 0 end
 if held and held ~= ARGV[6] then return 0 end
 redis.call('SET', KEYS[5], ARGV[6], 'EX', ARGV[5])
 return 1
@@ -81,19 +83,23 @@ return 1
 """
 
 
-class RedisChords:
-    """The chords of a Redis backend. Thread: any."""
+class RedisChords(Protocol):
+    """The chords of a Redis backend, which has the keys and the connection. Thread: any.
+
+    Parts are kept in order unless the transport option ``result_chord_ordered`` is false; Celery's workers
+    beside must say the same, since the kind of the key depends on it.
+    """
+
+    _prefix: str
+    _ordered: bool
 
     def key(self, kind: Kind, id: str) -> str:
         """The key of an entry."""
-        raise NotImplementedError
+        ...
 
     def _using(self) -> AbstractContextManager[Any]:
-        raise NotImplementedError
-
-    @property
-    def _chord_prefix(self) -> str:
-        return ""
+        """A client, its errors translated."""
+        ...
 
     def chord_open(self, group_id: str, size: int, ttl_s: float | None) -> None:
         """Say how many parts there are, and forget that it was done."""
@@ -122,7 +128,7 @@ class RedisChords:
     ) -> bool:
         """Keep a part; true when all are there and the chord is ``token``'s."""
         score = "+inf" if index is None else str(index)
-        args = [payload, score, f"{task_id}:{score}", _whole(ttl_s), _whole(claim_s), token]
+        args = [payload, score, f"{task_id}:{score}", _whole(ttl_s), _whole(claim_s), token, int(self._ordered)]
         return self._run(_PART, self._parts(group_id, "jtsdc"), args)
 
     def chord_hold(self, group_id: str, token: str, claim_s: float, body: bytes, ttl_s: float | None) -> bool:
@@ -131,9 +137,15 @@ class RedisChords:
         return self._run(_HOLD, keys, [token, _whole(claim_s), body, _whole(ttl_s), group_id])
 
     def chord_parts(self, group_id: str) -> list[bytes]:
-        """The parts, in order."""
+        """The parts, in order or as they came."""
         with self._using() as client:
-            return list(client.zrange(self._part(group_id, "j"), 0, -1))
+            read = client.zrange if self._ordered else client.lrange
+            return list(read(self._part(group_id, "j"), 0, -1))
+
+    def chord_is_open(self, group_id: str) -> bool:
+        """Whether it was announced and is not done."""
+        with self._using() as client:
+            return bool(client.exists(self._part(group_id, "s")))
 
     def chord_close(self, group_id: str, token: str, keep_s: float) -> None:
         """Mark it done, if it is ``token``'s."""
@@ -158,7 +170,7 @@ class RedisChords:
 
     def chord_start(self, task_id: str, run: str, ttl_s: float | None) -> bool:
         """Note that ``run`` starts this task."""
-        return self._run(_START, [f"{self._chord_prefix}{_STARTED}{task_id}"], [run, _whole(ttl_s)])
+        return self._run(_START, [f"{self._prefix}{_STARTED}{task_id}"], [run, _whole(ttl_s)])
 
     def _run(self, script: str, keys: list[str], args: list[Any]) -> bool:
         with self._using() as client:
@@ -166,7 +178,7 @@ class RedisChords:
 
     @property
     def _claims(self) -> str:
-        return f"{self._chord_prefix}{_CLAIMS}"
+        return f"{self._prefix}{_CLAIMS}"
 
     def _part(self, group_id: str, letter: str) -> str:
         return f"{self.key('group', group_id)}.{letter}"

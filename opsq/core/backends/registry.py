@@ -22,8 +22,21 @@ SCHEMES: Final[Mapping[str, str]] = {
     "unix": "opsq.core.backends.redis:open_redis",
     "socket": "opsq.core.backends.redis:open_redis",
     "redis+socket": "opsq.core.backends.redis:open_redis",
+    "sentinel": "opsq.core.backends.redis:open_redis",
     "memory": "opsq.core.backends.memory:open_memory",
     "cache+memory": "opsq.core.backends.memory:open_memory",
+    "db": "opsq.core.backends.sql:open_sql",
+    "database": "opsq.core.backends.sql:open_sql",
+    "cache": "opsq.core.backends.memcached:open_memcached",
+    "memcache": "opsq.core.backends.memcached:open_memcached",
+    "memcached": "opsq.core.backends.memcached:open_memcached",
+    "mongodb": "opsq.core.backends.mongodb:open_mongodb",
+    "cassandra": "opsq.core.backends.cassandra:open_cassandra",
+    "django-db": "opsq.core.backends.django_db:open_django_db",
+    "django-cache": "opsq.core.backends.django_cache:open_django_cache",
+    "file": "opsq.core.backends.filesystem:open_filesystem",
+    "filesystem": "opsq.core.backends.filesystem:open_filesystem",
+    "s3": "opsq.core.backends.s3:open_s3",
     "rpc": "opsq.core.backends.rpc:open_rpc",
     "disabled": "opsq.core.backends.disabled:open_disabled",
 }
@@ -43,11 +56,12 @@ def open_backend(url: str | None, settings: Settings) -> Backend:
     """
     url = url or "disabled://"
     scheme = scheme_of(url)
+    kind = scheme if scheme in SCHEMES else scheme.partition("+")[0]
     override = settings.override_backends.get(scheme)
     if override is not None:
         found = plugins.resolve(override) if isinstance(override, str) else override
-    elif scheme in SCHEMES:
-        found = plugins.resolve(SCHEMES[scheme])
+    elif kind in SCHEMES:
+        found = plugins.resolve(SCHEMES[kind])
     else:
         found = _from_plugins(scheme, url)
     if not callable(found):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from opsq.clock import Clock
 
@@ -35,14 +35,15 @@ _LAST: Final = 9e18
 _STATE: Final = "SELECT size + more, token, claim_ends_at, done FROM chords WHERE group_id = ?"
 
 
-class SqliteChords:
-    """The chords of a SQLite backend. Thread: any."""
+class SqliteChords(Protocol):
+    """The chords of a SQLite backend, which has the clock and the connection. Thread: any."""
 
     _clock: Clock
     _chords_made_for: sqlite3.Connection | None = None
 
     def _using(self) -> AbstractContextManager[sqlite3.Connection]:
-        raise NotImplementedError
+        """The connection, its errors translated."""
+        ...
 
     def chord_open(self, group_id: str, size: int, ttl_s: float | None) -> None:
         """Say how many parts there are, and forget that it was done."""
@@ -105,6 +106,12 @@ class SqliteChords:
         with self._writing() as db:
             rows = db.execute("SELECT payload FROM chord_parts WHERE group_id = ? ORDER BY place", (group_id,))
             return [row[0] for row in rows]
+
+    def chord_is_open(self, group_id: str) -> bool:
+        """Whether it was announced and is not done."""
+        with self._writing() as db:
+            row = db.execute(_STATE, (group_id,)).fetchone()
+        return row is not None and row[0] is not None and not row[3]
 
     def chord_close(self, group_id: str, token: str, keep_s: float) -> None:
         """Mark it done, if it is ``token``'s."""

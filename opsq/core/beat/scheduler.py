@@ -21,6 +21,7 @@ from opsq.clock import Clock
 from opsq.core.beat.lead import Lead, LostLead
 from opsq.core.beat.post import Post
 from opsq.core.beat.ticks import plan, send_at, tick_id
+from opsq.core.framework import around, framework
 from opsq.core.schedules.entry import Entry, entry_from
 from opsq.core.schedules.periodic import entries_of
 from opsq.core.schedules.state import ABOUT, ENTRY, RECENT, STATE, Run, State, about_of, encode, is_paused, states_in
@@ -161,7 +162,7 @@ class Scheduler:
     def _load(self, rows: Mapping[str, bytes]) -> None:
         now, states = self.clock.now(), states_in(rows)
         self._refreshed_at = self.clock.monotonic()
-        entries = {**self.entries(), **self._kept(rows)}
+        entries = {**around(framework(), self.entries), **self._kept(rows)}
         items = {name: self._item(entry, states.get(name), now) for name, entry in entries.items()}
         for name, item in items.items():
             item.kept_about = rows.get(ABOUT + name, b"")

@@ -19,11 +19,12 @@ from opsq.broker.connection import open_connection
 from opsq.broker.publisher import Publisher
 from opsq.broker.retry import NO_RETRY
 from opsq.clock import Clock, LamportClock, SystemClock
-from opsq.core.beat.ears import Ears
+from opsq.core.beat.ears import beat_ears
 from opsq.core.beat.lead import Lead, LostLead
 from opsq.core.beat.orders import HANDLERS
 from opsq.core.beat.scheduler import Scheduler
 from opsq.core.schedules.store import ScheduleStore, open_store
+from opsq.core.worker.ears import Ears
 from opsq.core.worker.emit import EVENTS_DEADLINE_S, Emitter
 from opsq.core.worker.naming import node_name
 from opsq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, UsageError
@@ -95,7 +96,7 @@ class Beat:
         self._emitter = Emitter(self.hostname, events, settings, None, self.clock, LamportClock())
         self._emitter.start()
         if settings.worker_enable_remote_control:
-            self._ears = Ears(
+            self._ears = beat_ears(
                 self.app, self.hostname, self._order, self._answers_ping, lambda: self._probe("listening")
             )
             self._ears.start()

@@ -213,6 +213,8 @@ class PreforkPool:
                 "max-memory-per-child": self._options.max_memory_kib or "N/A",
                 "queued": len(self._floor.pending),
                 "running": len(self._busy()),
+                "starting": sum(1 for slot in slots if not (slot.ready or slot.leaving)),
+                "start-seconds": list(self._floor.starts),
                 "app-load-seconds": self._staff.load_seconds,
                 "counts": dict(self._floor.counts),
                 "writes": {str(slot.pid): slot.done for slot in slots},

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _LEAVE_S: Final = 10.0
 """So long a child that takes no more jobs may take to close its runner."""
 
+_STARTS: Final = 20
+
 
 class Turn:
     """What one round of moves has to tell the worker, and which slots have promises to keep."""
@@ -53,6 +55,8 @@ class Floor:
         self.stalled = False
         self.serving = False
         self.failure = ""
+        # Seconds from asking for a child until it took work, of the last ones.
+        self.starts: deque[float] = deque(maxlen=_STARTS)
         self.counts: dict[str, int] = dict.fromkeys(
             (
                 "dispatched",
@@ -82,7 +86,7 @@ class Floor:
     def new_slot(self) -> Slot:
         """Make the worker's side of one more child."""
         self._number += 1
-        slot = Slot(self._number, self._io)
+        slot = Slot(self._number, self._io, self._clock.monotonic())
         self.slots[slot.number] = slot
         return slot
 
@@ -228,6 +232,7 @@ class Floor:
                 last_at = frame.outcome.finished_at
             elif isinstance(frame, Ready):
                 slot.ready = self.serving = True
+                self.starts.append(self._clock.monotonic() - slot.made_at)
             elif isinstance(frame, Alive):
                 slot.trust()
             elif isinstance(frame, Leaving):

@@ -37,11 +37,12 @@ class Slot:
     are only promised to it, in the turn promised_to. unfit: those that could not be encoded, with the error. announced:
     whether the first one was reported as started. verdict: why the worker itself killed it.
     suspect: it did not take a job that lay before it.
-    head_at and the limits in monotonic seconds, head_since in epoch seconds.
+    made_at, head_at and the limits in monotonic seconds, head_since in epoch seconds.
     """
 
-    def __init__(self, number: int, io: NowIO) -> None:
+    def __init__(self, number: int, io: NowIO, made_at: float = 0.0) -> None:
         self.number = number
+        self.made_at = made_at
         self.pid = 0
         self.ready = False
         self.leaving = False

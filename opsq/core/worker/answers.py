@@ -56,8 +56,9 @@ def conf(station: Station, with_defaults: bool) -> dict[str, Any]:
 
 def stats(station: Station) -> dict[str, Any]:
     """Counts, pool, broker, resource use. Source: Celery protocol C.6."""
-    consumer = station.consumer
+    consumer, scaler = station.consumer, station.plan.scaler
     return {
+        **({} if scaler is None else {"autoscaler": scaler.facts()}),
         "total": dict(station.ledger.by_type),
         "pid": os.getpid(),
         "clock": str(station.lamport.value),

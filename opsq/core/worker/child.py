@@ -136,7 +136,9 @@ def address_of(app: Any, named: str | None) -> str:
         found = attribute or _attribute_of(module, app)
         if found:
             return f"{module}:{found}"
-    modules = [app.main, *(getattr(task.run, "__module__", None) for task in app.tasks.values()), "__main__"]
+    likely = [app.main, *(getattr(task.run, "__module__", None) for task in app.tasks.values()), "__main__"]
+    # Of a project whose tasks are all shared ones, none of these may hold the app.
+    modules = [*likely, *(name for name in tuple(sys.modules) if name.partition(".")[0] != "opsq")]
     for module in dict.fromkeys(name for name in modules if name):
         found = _attribute_of(module, app)
         if found:
@@ -153,8 +155,8 @@ def address_of(app: Any, named: str | None) -> str:
 
 
 def _attribute_of(module: str, app: Any) -> str | None:
-    loaded = sys.modules.get(module)
-    for name, value in vars(loaded).items() if loaded is not None else ():
+    names: dict[str, Any] = getattr(sys.modules.get(module), "__dict__", {})
+    for name, value in tuple(names.items()):
         if value is app and not name.startswith("_"):
             return name
     return None

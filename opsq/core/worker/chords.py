@@ -16,9 +16,12 @@ from typing import Any, Protocol
 
 from opsq.core.chord_store import RUN_HEADER, ChordLost, ChordStore, counts
 from opsq.core.request import Context
+from opsq.core.result_store import ResultStore
 from opsq.core.worker.record import Recorder
 from opsq.errors import ChordError, MalformedMessage, OpsqError, Unavailable, UsageError
+from opsq.wire.result import ResultRef
 from opsq.wire.signature import Call, Chain, Chord, Group, Signature, parse_signature
+from opsq.wire.states import READY_STATES
 from opsq.wire.task import TaskHeaders
 
 log = logging.getLogger(__name__)
@@ -68,6 +71,22 @@ class Chords:
         except Unavailable as exc:
             log.warning("a chord's body starts unchecked", extra={"task_id": headers.id, "error": str(exc)})
             return True
+
+    def assist(self, group_id: str, body: dict[str, Any], members: Sequence[ResultRef], store: ResultStore) -> bool:
+        """Count the members that workers ran which cannot count, such as Celery's on SQL; false to look again later.
+
+        Raises: Unavailable.
+        """
+        if not self._store.is_open(group_id):
+            return True
+        known = store.load_many([member.id for member in members])
+        ended = [known[member.id] for member in members if member.id in known]
+        if len(ended) < len(members) or any(meta.status not in READY_STATES for meta in ended):
+            return False
+        for index, meta in enumerate(ended):
+            by = TaskHeaders(id=meta.task_id, task=meta.name or "", group=group_id, group_index=index)
+            self._count(group_id, meta.task_id, index, body, meta.status, meta.result, by)
+        return True
 
     def sweep(self) -> int:
         """Complete the chords whose worker died while it did; how many."""

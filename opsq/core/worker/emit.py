@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from opsq.broker.topology import event_exchange_of
 from opsq.clock import Clock, LamportClock
 from opsq.core.origin import Origin
 from opsq.core.worker.event_buffer import EventBuffer, Fields, ReplayRing, Sent, Waiting, is_of_task
-from opsq.core.worker.event_records import Sender, TaskEvent
+from opsq.core.worker.event_records import Sender
 from opsq.errors import OpsqError
 from opsq.settings import Settings
 from opsq.wire.event import routing_key
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 MESSAGES_PER_FLUSH = 16
 RETRY_S = 1.0
 EVENTS_DEADLINE_S = 5.0
+NEVER = sys.maxsize
+"""No number of waiting events wakes the thread: it is awake."""
 
 
 class EventPublisher(Protocol):
@@ -86,24 +89,19 @@ class Emitter:
         self._unsent: list[OutMessage] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
-        self._sleeping = False
+        self._wake_at = NEVER
         self._beat_asked = False
         self._called = False
         self._thread: threading.Thread | None = None
 
     def emit(self, kind: str, fields: Fields) -> None:
         """Queue a task event; ``fields`` holds ``uuid`` and ``timestamp`` and is given away."""
-        if self.task_events:
-            self.buffer.put({"type": kind, **fields})
-            if self._sleeping:
-                self._wake.set()
+        self.emit_record({"type": kind, **fields})
 
-    def emit_record(self, record: TaskEvent) -> None:
-        """Queue one of the three events of an ordinary run."""
-        if self.task_events:
-            self.buffer.put(record)
-            if self._sleeping:
-                self._wake.set()
+    def emit_record(self, event: Waiting) -> None:
+        """Queue a task event, as one of the records of an ordinary run or as fields with its type."""
+        if self.task_events and self.buffer.put(event) >= self._wake_at:
+            self._wake.set()
 
     def start(self) -> None:
         """Start the thread; its first event is ``worker-online``."""
@@ -137,7 +135,7 @@ class Emitter:
     def wake(self) -> None:
         """Have ``on_flush`` called soon. Thread: any."""
         self._called = True
-        if self._sleeping:
+        if self._wake_at == 1:
             self._wake.set()
 
     def beat_now(self) -> None:
@@ -152,7 +150,7 @@ class Emitter:
         while not self._stopping.is_set():
             self._sleep(beat_at)
             if (len(self.buffer) or self._called) and not self._stopping.is_set():
-                self._stopping.wait(self._interval_s)  # for company
+                self._gather()
             if self._beat_asked or (self._beat_every_s and self._clock.monotonic() >= beat_at):
                 self._beat_asked = False
                 self.announce("worker-heartbeat")
@@ -166,11 +164,19 @@ class Emitter:
     def _sleep(self, beat_at: float) -> None:
         if self._unsent:
             return
-        self._sleeping = True
+        self._wake_at = 1
         # Looked at after the flag is up: an event put before that would wake nobody.
         if not len(self.buffer) and not self._called and not self._stopping.is_set():
             self._wake.wait(max(0.0, beat_at - self._clock.monotonic()) if self._beat_every_s else None)
-        self._sleeping = False
+        self._wake_at = NEVER
+        self._wake.clear()
+
+    def _gather(self) -> None:
+        """Wait for company, but not beyond a full batch: events that have just been made are still in the cache."""
+        self._wake_at = self._batch
+        if len(self.buffer) < self._batch:
+            self._wake.wait(self._interval_s)
+        self._wake_at = NEVER
         self._wake.clear()
 
     def _flush(self) -> bool:
@@ -178,7 +184,8 @@ class Emitter:
         self._called = False
         if self.on_flush is not None:
             self.on_flush()
-        while self._unsent or len(self.buffer):
+        waiting = len(self.buffer) > 0
+        while self._unsent or waiting:
             while len(self._unsent) < MESSAGES_PER_FLUSH and len(self.buffer):
                 self._unsent.extend(self._messages())
             try:
@@ -191,6 +198,8 @@ class Emitter:
                 self.failures += 1
                 log.exception("events could not be sent and are dropped")
             self._unsent = []
+            # Fewer than a batch came meanwhile: they wait for company again, but for the last ones.
+            waiting = len(self.buffer) >= (1 if self._stopping.is_set() else self._batch)
         return True
 
     def _messages(self) -> list[OutMessage]:

@@ -52,8 +52,8 @@ class EventBuffer:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, event: Waiting) -> None:
-        """Queue one event, a record or its fields; the caller gives it away."""
+    def put(self, event: Waiting) -> int:
+        """Queue one event, a record or its fields; the caller gives it away. Says about how many wait now."""
         waiting = self._waiting
         if len(waiting) >= self._max:
             try:
@@ -63,6 +63,7 @@ class EventBuffer:
             else:
                 self.dropped += 1
         waiting.append(event)
+        return len(waiting)
 
     def take(self, n: int, common: Mapping[str, Any], clock: int) -> Taken:
         """Remove up to ``n`` events and number them; fields get ``common`` added. clock: of the first event."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from opsq.clock import Clock, SystemClock
 from opsq.core import request as requests
+from opsq.core.framework import around, framework
 from opsq.core.pools.base import Call, Job, Outcome, Stopped
 from opsq.core.pools.limits import limited
 from opsq.core.request import context_from_message
@@ -64,6 +65,7 @@ class Executor:
         self._clock = clock or SystemClock()
         self.voice: Voice | None = None
         self._memory = ResidentMemory()
+        self._framework = framework()
         self._ender = Ender(self.recorder, self.follower, self._memory, self._clock)
         self._prepared: dict[str, Prepared] = {}
 
@@ -76,6 +78,8 @@ class Executor:
         if not isinstance(attempt, Attempt):
             return attempt
         self._enter(attempt)
+        if self._framework is not None:
+            self._framework.begin()
         try:
             try:
                 if attempt.needs_start:
@@ -94,6 +98,8 @@ class Executor:
                 return self._ender.raised(attempt, exc)
             return self._ender.returned(attempt, value)
         finally:
+            if self._framework is not None:
+                self._framework.end()
             self._leave(attempt)
 
     async def arun(self, job: Job) -> Outcome:
@@ -110,7 +116,7 @@ class Executor:
         try:
             try:
                 if attempt.needs_start:
-                    await asyncio.to_thread(self._announce_start, attempt)
+                    await asyncio.to_thread(around, self._framework, partial(self._announce_start, attempt))
                 attempt.begin(own_thread=False)
                 value = await limited(
                     attempt.prepared.call(*attempt.args, **attempt.kwargs), job.soft_limit_s, job.hard_limit_s
@@ -120,10 +126,10 @@ class Executor:
                 attempt.end()
                 if isinstance(exc, asyncio.CancelledError) and _was_cancelled():
                     raise
-                return await _to_the_end(partial(self._ender.raised, attempt, exc))
+                return await _to_the_end(partial(around, self._framework, partial(self._ender.raised, attempt, exc)))
             if self._ender.is_quick(attempt):
                 return self._ender.returned(attempt, value)
-            return await _to_the_end(partial(self._ender.returned, attempt, value))
+            return await _to_the_end(partial(around, self._framework, partial(self._ender.returned, attempt, value)))
         finally:
             self._leave(attempt)
 

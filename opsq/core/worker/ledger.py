@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -82,8 +82,20 @@ class RevokedIds:
             self._ids.popitem(last=False)
 
 
+class Counting(Protocol):
+    """Who counts what passes through, when somebody wants to know."""
+
+    def received(self, entry: Entry) -> None:
+        """A delivery was accepted. Thread: the owner's."""
+        ...
+
+    def finished(self, entry: Entry, outcome: Outcome) -> None:
+        """An attempt ended. Thread: the owner's."""
+        ...
+
+
 class Ledger:
-    """The entries by key, and the counters.
+    """The entries by key, and the counters. watch: told of everything that passes, while there is one.
 
     Thread: entries are added and removed by the owner thread only; reading is safe anywhere.
     """
@@ -95,6 +107,7 @@ class Ledger:
         self.by_type: dict[str, int] = {}
         self.processed = 0
         self.generation = 0
+        self.watch: Counting | None = None
         self._next_key = 0
         self._orphans: dict[tuple[str, int], Entry] = {}
         self._finished_orphans: OrderedDict[tuple[str, int], None] = OrderedDict()
@@ -113,6 +126,8 @@ class Ledger:
         self.processed += 1
         name = entry.headers.task
         self.by_type[name] = self.by_type.get(name, 0) + 1
+        if self.watch is not None:
+            self.watch.received(entry)
 
     def get(self, key: int) -> Entry | None:
         """The entry of ``key``; None when it was settled or given up."""

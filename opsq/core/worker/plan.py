@@ -33,6 +33,10 @@ class Scaler(Protocol):
         """Keep within these from now on, None for as it is; both as they are then. Raises: UsageError."""
         ...
 
+    def facts(self) -> dict[str, int]:
+        """What ``inspect stats`` says of it, with Celery's keys."""
+        ...
+
 
 @dataclass
 class WorkerPlan:

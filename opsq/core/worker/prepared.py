@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from opsq.core.framework import framework
 from opsq.core.task import Task
 from opsq.core.worker.policy import Policy, policy_of
 from opsq.settings import Settings
@@ -52,11 +53,13 @@ def on_loop_of_its_own(function: Callable[..., Coroutine[Any, Any, Any]]) -> Cal
 
 def prepare(task: Any, settings: Settings) -> Prepared:
     """Work out what is the same at every run of ``task``."""
+    found = framework() if task.is_async else None
+    entry = task.entry if found is None else found.on_loop(task.entry)
     return Prepared(
         task=task,
         policy=policy_of(task, settings),
-        call=task.entry,
-        in_slot=on_loop_of_its_own(task.entry) if task.is_async else task.entry,
+        call=entry,
+        in_slot=on_loop_of_its_own(entry) if task.is_async else entry,
         is_async=bool(task.is_async),
         ignore_result=bool(task.ignore_result),
         store_errors=bool(task.store_errors_even_if_ignored),

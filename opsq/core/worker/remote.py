@@ -12,6 +12,7 @@ from opsq.broker.retry import RetryPolicy
 from opsq.control.addresses import addresses_of
 from opsq.control.mailer import Mailer
 from opsq.core.pools.base import Pool
+from opsq.core.worker.ears import Wires
 from opsq.core.worker.emit import Emitter
 from opsq.core.worker.execute import Executor
 from opsq.core.worker.mailbox import ControlMailbox
@@ -50,7 +51,18 @@ class RemoteStep(Bootstep[Any]):
             partial(open_connection, settings, purpose="write"), REPLY_RETRY, deadline_s=REPLY_DEADLINE_S
         )
         publish = self._publisher.publish
-        self._mailbox = ControlMailbox(station, read, publish, addresses, loader.accept, loader.limits, plan.probe)
+        wires = Wires(
+            node=plan.hostname,
+            connect=read,
+            publish=publish,
+            addresses=addresses,
+            queue=addresses.worker_queue(plan.hostname),
+            accept=loader.accept,
+            limits=loader.limits,
+            serializer=settings.task_serializer,
+            serializers=loader.registry,
+        )
+        self._mailbox = ControlMailbox(station, wires, plan.probe)
         if not settings.worker_enable_remote_control:
             return self._mailbox
         self._mailbox.start()

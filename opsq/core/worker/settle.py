@@ -243,6 +243,8 @@ class Settler:
         entry.finished = True
         ledger.remove(entry.key)
         ledger.count(outcome.state)
+        if ledger.watch is not None:
+            ledger.watch.finished(entry, outcome)
         if not entry.late and self._receiver is not None:
             self._receiver.early_finished()
         if outcome.state == "SUCCESS":

@@ -13,9 +13,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from opsq.core.worker.stack_own import is_ours, own_from
 from opsq.errors import UsageError
 
 ASKS_ON: Final = signal.SIGURG
@@ -80,15 +81,27 @@ def _file_of(pid: int) -> str:
 
 
 def _readable(text: str) -> str:
-    """faulthandler's text the other way round, with the lines of the source."""
-    threads: list[list[str]] = []
+    """faulthandler's text the other way round, with the lines of the source, and only what is of interest."""
+    threads: list[tuple[str, list[re.Match[str]]]] = []
     for line in text.splitlines():
         match = _LINE.match(line)
-        if match is None:
-            if line.strip():
-                threads.append([line.replace("most recent call first", "most recent call last")])
-        elif threads:
-            source = linecache.getline(match["file"], int(match["line"])).strip()
-            threads[-1].append(f"{line}\n    {source}" if source else line)
+        if match is not None and threads:
+            threads[-1][1].append(match)
+        elif line.strip():
+            threads.append((line.replace("most recent call first", "most recent call last"), []))
+    shown = [part for head, calls in threads if (part := _thread(head, calls[::-1]))]
     linecache.checkcache()
-    return "\n".join("\n".join([head, *reversed(calls[:STACK_MAX])]) for head, *calls in threads)
+    return "\n".join(shown)
+
+
+def _thread(head: str, calls: Sequence[re.Match[str]]) -> str:
+    """One thread, outermost call first; nothing of a thread that is opsq's own."""
+    files = [call["file"] for call in calls]
+    if is_ours(files) and not head.startswith("Current"):
+        return ""
+    return "\n".join([head, *map(_call, calls[own_from(files) :][-STACK_MAX:])])
+
+
+def _call(match: re.Match[str]) -> str:
+    source = linecache.getline(match["file"], int(match["line"])).strip()
+    return f"{match[0]}\n    {source}" if source else match[0]

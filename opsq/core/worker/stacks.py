@@ -16,6 +16,7 @@ from typing import Any
 from opsq.core.pools.base import Job
 from opsq.core.worker.ledger import Entry
 from opsq.core.worker.stack_file import STACK_MAX, Unseen, in_child
+from opsq.core.worker.stack_own import own_from
 from opsq.core.worker.station import Station
 
 
@@ -41,6 +42,7 @@ def _in_this_process(pool: Any, key: int) -> str:
     frames: list[FrameType] = find(key) if find is not None else _frames_of_thread(key)
     if not frames:
         raise Unseen("it has just ended, or not begun")
+    frames = frames[own_from([frame.f_code.co_filename for frame in frames]) :]
     summary = traceback.StackSummary.extract(((frame, frame.f_lineno) for frame in frames), limit=-STACK_MAX)
     return "".join(summary.format()).rstrip()
 

@@ -107,7 +107,7 @@
     banner('offline', null);
   };
   document.addEventListener('htmx:sse:after:connection', connectionWorks);
-  document.addEventListener('htmx:sse:after:message', () => { connectionWorks(); tellTime(); putCursor(); });
+  document.addEventListener('htmx:sse:after:message', () => { connectionWorks(); tellTime(); });
   for (const name of ['htmx:sse:error', 'htmx:response:error', 'htmx:error']) document.addEventListener(name, connectionBroke);
   document.addEventListener('htmx:sse:close', (e) => { if (e.detail?.reason === 'ended') connectionBroke(); });
   setInterval(() => { if (brokenSince) connectionBroke(); }, 1000);
@@ -120,7 +120,7 @@
     const rows = list();
     if (!rows) return false;
     const selection = document.getSelection();
-    return pointerInList || rows.contains(document.activeElement) || Boolean($('tr.cursor', rows))  // the keyboard's hand
+    return pointerInList || rows.contains(document.activeElement) || Boolean($('tr.cursor, input:checked', rows))  // the keyboard's hand
       || (selection && !selection.isCollapsed && rows.contains(selection.anchorNode));
   };
   const newRows = (html) => {
@@ -148,41 +148,6 @@
     if (inside !== pointerInList) { pointerInList = inside; if (!inside) setTimeout(offerList, 300); }
   });
   document.addEventListener('focusout', () => setTimeout(offerList, 300));
-
-  // ---- charts: the legend is the readout, now or under the pointer
-  const readout = (figure, share) => {
-    const table = $('table[data-readout]', figure.closest('section') || document);
-    const rows = table ? $$('tbody tr', table) : [];
-    if (!rows.length) return;
-    const row = share === null ? rows[rows.length - 1] : rows[Math.min(rows.length - 1, Math.round(share * (rows.length - 1)))];
-    for (const item of $$('.legend [data-column]', figure)) {
-      const cell = $(`[data-column="${item.dataset.column}"]`, row);
-      const value = $('b', item);
-      if (!cell || !value) continue;
-      if (share !== null && !value.dataset.now) value.dataset.now = value.textContent;
-      value.textContent = share === null ? value.dataset.now || value.textContent : cell.textContent;
-      if (share === null) delete value.dataset.now;
-    }
-    const line = $('.cursor-line', figure);
-    if (line) {
-      line.setAttribute('visibility', share === null ? 'hidden' : 'visible');
-      const at = `${(share ?? 0) * 100}%`;
-      line.setAttribute('x1', at);
-      line.setAttribute('x2', at);
-    }
-  };
-  const stacked = (plot) => $$('.chart', plot.closest('section') || document).filter((figure) => $('.cursor-line', figure));
-  document.addEventListener('pointermove', (e) => {
-    const plot = e.target.closest?.('.plot-area');
-    if (!plot) return;
-    const box = plot.getBoundingClientRect();
-    const share = Math.min(1, Math.max(0, (e.clientX - box.left) / box.width));
-    for (const figure of stacked(plot)) readout(figure, share);
-  });
-  document.addEventListener('pointerout', (e) => {
-    const plot = e.target.closest?.('.plot-area');
-    if (plot && !plot.contains(e.relatedTarget)) for (const figure of stacked(plot)) readout(figure, null);
-  });
 
   // ---- suggestions: of the term being typed; the list is the server's, without script the manual says the same
   const suggestBox = () => $('#suggest');
@@ -262,8 +227,11 @@
   let cursor = '';
   const putCursor = () => {
     for (const row of $$('tr.cursor')) if (row.id !== cursor) row.classList.remove('cursor');
-    if (cursor) document.getElementById(cursor)?.classList.add('cursor');
+    const row = cursor && document.getElementById(cursor);
+    if (row && !row.classList.contains('cursor')) row.classList.add('cursor');  // adding it again would be heard again
   };
+  // A microtask after the page was morphed: no key can come in between and find no row.
+  new MutationObserver(putCursor).observe(document.body, { attributeFilter: ['class'], childList: true, subtree: true });
   const move = (by) => {
     const rows = $$('table[data-keys] tbody tr[id]:has(a)');
     if (!rows.length) return;

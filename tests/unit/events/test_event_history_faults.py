@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from opsq.clock import ManualClock
@@ -13,14 +14,16 @@ from opsq.errors import StoreUnavailable
 from opsq.events.cluster import Cluster
 from opsq.events.grammar import parse
 from opsq.events.postgres import PostgresStore
+from opsq.events.postgres_schema import VERSION as POSTGRES_VERSION
+from opsq.events.query import Query
 from opsq.events.rebuild import rebuild
 from opsq.events.rollup import decode_slice
 from opsq.events.sqlite import SqliteStore, versions
 from opsq.events.sqlite_schema import VERSION
-from opsq.events.store import Changes, Where
+from opsq.events.store import Changes, Store, Where
 from opsq.events.stores import open_store
 from opsq.events.views import Views
-from opsq.testing.contract_store import T0, event, life, row
+from opsq.testing.contract_store import T0, event, life, logged, row
 from opsq.testing.postgres_server import PostgresServer
 from opsq.wire.event import Event
 from tests.servers_sql import history_server, new_database
@@ -31,6 +34,8 @@ KEPT = Path(__file__).parent / "history_versions"
 def test_there_is_a_kept_history_of_every_earlier_version() -> None:
     """A migration that nobody tries on real rows is a guess."""
     assert sorted(path.name for path in KEPT.glob("sqlite_*.sql")) == [f"sqlite_{n}.sql" for n in range(1, VERSION)]
+    kept = sorted(path.name for path in KEPT.glob("postgres_*.sql"))
+    assert kept == [f"postgres_{n}.sql" for n in range(1, POSTGRES_VERSION)]
 
 
 @pytest.mark.parametrize("script", sorted(KEPT.glob("sqlite_*.sql")), ids=lambda path: str(path.stem))
@@ -42,13 +47,26 @@ def test_an_earlier_version_is_brought_up_to_date(script: Path, tmp_path: Path) 
     db.close()
     assert versions(f"sqlite:///{path}") == (int(script.stem.rpartition("_")[2]), VERSION)
     store = SqliteStore(path)
+    assert_all_there(store)
+    store.close()
+
+
+def assert_all_there(store: Store) -> None:
+    """The three tasks of the kept histories, and room for new lines beside an old one in its row."""
     for _ in range(2):
         assert [found.id for found in store.tasks(Where(), 10)] == ["task-2", "task-1", "task-0"]
         assert [found.id for found in store.find(parse("state:failed").root, T0).rows] == ["task-2"]
         assert sum(store.restore().cells.values()) == 3
         while store.index():
             continue
-    store.close()
+    cluster = Cluster(store)
+    cluster.apply([logged("task-0", T0 + 0.16, "kept apart")], T0 + 1)
+    store.write(cluster.take())
+    detail = Query(store, cluster).task("task-0")
+    assert detail is not None
+    told = [each["lines"][0][3] for each in detail.others]
+    assert told[-1] == "kept apart"
+    assert set(told[:-1]) <= {"kept in the row", "kept since"}
 
 
 def test_a_full_disk_loses_nothing_that_is_tried_again(tmp_path: Path) -> None:
@@ -73,6 +91,17 @@ def server() -> Iterator[PostgresServer]:
     """A PostgreSQL of our own."""
     with history_server() as running:
         yield running
+
+
+@pytest.mark.parametrize("script", sorted(KEPT.glob("postgres_*.sql")), ids=lambda path: str(path.stem))
+def test_an_earlier_database_is_brought_up_to_date(script: Path, server: PostgresServer) -> None:
+    """As in a file."""
+    url = new_database(server)
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(script.read_text())
+    store = PostgresStore(url, ManualClock(T0 + 1))
+    assert_all_there(store)
+    store.close()
 
 
 def test_two_monitors_count_every_event_once(server: PostgresServer) -> None:

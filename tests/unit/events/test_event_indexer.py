@@ -1,4 +1,4 @@
-"""The indexer's pace: nothing in a flood, small portions of what comes now and then, whole segments of a backlog."""
+"""The indexer's pace: a growing share of a flood, whole segments of a backlog, small portions of what trickles in."""
 
 from __future__ import annotations
 
@@ -44,6 +44,23 @@ def test_a_flood_is_waited_out(store: SqliteStore) -> None:
     assert indexer.flooded(), "a writer that stood still for a moment is not at rest"
     clock.advance(1.0)
     assert not indexer.flooded()
+    indexer.stop()
+
+
+def test_a_flood_without_end_is_indexed_beside_it(store: SqliteStore) -> None:
+    clock = later()
+    indexer = Indexer(SqliteIndex(store.path, threading.Lock()), clock)
+    shares = []
+    for _ in range(400):
+        indexer.wrote(int(2 * FLOOD_ROWS_PER_S))
+        clock.advance(1.0)
+        shares.append(indexer.share())
+    assert [round(share, 2) for share in (shares[0], shares[80], shares[100], shares[200], shares[-1])] == [
+        0, 0, 0.17, 0.33, 0.5,
+    ]  # fmt: skip
+    assert indexer.lag_s == 400.0
+    assert not indexer.step(), "nothing was written after all"
+    assert indexer.lag_s == 0.0
     indexer.stop()
 
 

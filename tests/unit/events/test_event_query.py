@@ -170,8 +170,8 @@ def test_latency_is_taken_apart(cluster: Cluster) -> None:
     points = query.series(3600, type="app.x")
     assert sum(point.done for point in points) == 1
     counters = query.counters()
-    assert counters.outcomes == {("succeeded", "app.x", "q", "opsq@one"): 1}
-    assert counters.run_s == {("app.x", "q", "opsq@one"): 4.0}
+    assert counters.ended["succeeded"] == 1
+    assert query.figures.by("t:")["app.x"].run_s == query.figures.by("w:")["opsq@one"].run_s == 4.0
 
 
 def test_the_wait_for_an_eta_is_not_latency(cluster: Cluster) -> None:

@@ -14,7 +14,7 @@ from opsq.events.records import (
     Try,
     WorkerItem,
 )
-from opsq.web.facts import unwatched
+from opsq.web.facts_overview import unwatched
 from opsq.web.row_diff import RowDiff
 from opsq.web.view_charts import rate_of
 from opsq.web.view_common import Moments, Places, segment_lengths

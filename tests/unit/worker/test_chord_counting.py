@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +21,13 @@ from tests.unit.worker.conftest import MakeApp
 BODY = {"task": "shop.body", "args": [], "kwargs": {}, "options": {"task_id": "the-body"}}
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def counting(request: pytest.FixtureRequest, make_app: MakeApp) -> Opsq:
+@pytest.fixture(params=["sqlite", "redis", "sql"])
+def counting(request: pytest.FixtureRequest, make_app: MakeApp, tmp_path: Path) -> Opsq:
     """An app whose results are in each store that counts."""
     if request.param == "sqlite":
         return make_app()
+    if request.param == "sql":
+        return make_app(backend=f"db+sqlite:///{tmp_path}/results.sqlite")
     server: RedisServer = request.getfixturevalue("redis")
     return make_app(broker=server.url, backend=server.url)
 
@@ -67,7 +70,7 @@ def test_only_the_task_that_holds_a_chord_takes_it_again(store: ChordStore, gid:
 
 def test_the_sweeper_finds_what_was_left(counting: Opsq, gid: str) -> None:
     store = ChordStore(counting.backend, counting.settings)
-    store.claim_s = 0.0 if "sqlite" in repr(type(counting.backend.backend)).lower() else 1.0
+    store.claim_s = 1.0 if "redis" in str(counting.settings.result_backend) else 0.0
     store.open(gid, 1)
     token = store.part(gid, "a", 0, "SUCCESS", 7)
     assert token is not None

@@ -1,0 +1,280 @@
+"""Putting a case together: what the monitor knows, and over it what workers and broker answered.
+
+Reads through ``Query`` and ``Views`` alone, so that it works the same beside a monitor and from a history file.
+Thread: any; blocks on the store.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import structs
+
+from opsq.broker.standing import PAUSED_QUEUE, PAUSED_TASK, REVOKED, StandingOrder
+from opsq.events.diagnosis.answers import Answer, Looked, moment
+from opsq.events.diagnosis.asking import Question
+from opsq.events.diagnosis.case import (
+    BROKER,
+    ENDED,
+    NOWHERE,
+    SLOT,
+    UP,
+    WORKER,
+    Case,
+    Line,
+    Node,
+    Orders,
+    Request,
+    Usual,
+)
+from opsq.events.diagnosis.slower import LEAST_RUNS, Slower, slower
+from opsq.events.evidence import FINAL_STATES
+from opsq.events.grammar import Every, Named, When
+from opsq.events.grammar import Query as Grammar
+from opsq.events.query import Query
+from opsq.events.records import QueueItem, TaskDetail, TaskTypeItem, WorkerItem
+from opsq.events.search import Search, literal, of
+from opsq.events.views import Views
+from opsq.wire import states
+
+DAY_S: Final = 86_400.0
+HOUR_S: Final = 3_600.0
+RATES_S: Final = 60.0
+PACE_S: Final = 600.0
+MOST_NODES: Final = 50
+MOST_RUNNING: Final = 200
+MOST_BESIDE: Final = 200
+FINAL: Final = frozenset(name for _, name in FINAL_STATES)
+_WHERE: Final[Mapping[str, str]] = {
+    states.PENDING: BROKER, states.RETRY: BROKER, states.RECEIVED: WORKER, states.STARTED: SLOT,
+}  # fmt: skip
+
+
+def queue_of(task: TaskDetail) -> str | None:
+    """The queue of a task; a Celery worker tells only the routing key, which is the queue's name by default."""
+    return task.item.queue or task.routing_key
+
+
+def question_of(query: Query, task: TaskDetail | None, queue: str | None) -> Question:
+    """Whom to ask: those who take from the queue, and the one who has the task."""
+    id = task.item.id if task is not None else ""
+    if task is not None and task.item.state in FINAL:
+        return Question(id, queue)
+    holder = task.item.worker if task is not None and task.item.state in (states.RECEIVED, states.STARTED) else None
+    known = [worker for worker in query.workers() if worker.status in UP]
+    nodes = {worker.name for worker in known if queue is None or queue in worker.queues or not worker.queues}
+    if holder is not None:
+        nodes.add(holder)
+    return Question(id, queue, tuple(sorted(nodes)[:MOST_NODES]), holder)
+
+
+def task_case(
+    query: Query, views: Views, task: TaskDetail, looked: Looked, *, now: float, lease_s: float,
+    stored: str | None = None,
+) -> Case:  # fmt: skip
+    """The case of one task. lease_s: of the broker. stored: its state in the result store, None when not looked."""
+    item, queue = task.item, queue_of(task)
+    nodes = _nodes(query, views, queue, looked, item.worker)
+    where, holder = _located(task, nodes)
+    line = _line(query, queue, looked, task if where == BROKER else None, now) if queue is not None else None
+    lacks = [*(looked.lacks if where != ENDED else ()), *([] if queue is not None else ["no event told its queue"])]
+    return Case(
+        now=now,
+        task=task,
+        line=line,
+        nodes=nodes,
+        where=where,
+        holder=holder,
+        eta_at=_eta(task, holder, where),
+        expires_at=moment(task.expires),
+        orders=_orders(looked, item.id, queue, item.type),
+        usual=usual_runs(query.task_types(DAY_S)),
+        pace=usual_runs(query.task_types(PACE_S), LEAST_RUNS),
+        driver=looked.driver,
+        lease_s=lease_s,
+        lacks=tuple(lacks),
+        stored=stored,
+        slower=_slower(query, views, nodes, line),
+    )
+
+
+def queue_case(query: Query, views: Views, queue: str, looked: Looked, *, now: float, lease_s: float) -> Case:
+    """The case of one queue: why what waits in it does not run."""
+    line, nodes = _line(query, queue, looked, None, now), _nodes(query, views, queue, looked, None)
+    return Case(
+        now=now,
+        task=None,
+        line=line,
+        nodes=nodes,
+        where=BROKER,
+        orders=_orders(looked, "", queue, None),
+        usual=usual_runs(query.task_types(DAY_S)),
+        pace=usual_runs(query.task_types(PACE_S), LEAST_RUNS),
+        driver=looked.driver,
+        lease_s=lease_s,
+        lacks=looked.lacks,
+        slower=_slower(query, views, nodes, line),
+    )
+
+
+def _slower(query: Query, views: Views, nodes: Sequence[Node], line: Line | None) -> Slower | None:
+    """Whether the type that fills most slots of the queue's workers, all of them, runs longer than it did."""
+    serving = [node for node in nodes if node.consumes and node.alive]
+    types = Counter(one.type for node in serving for one in node.running or () if one.type is not None)
+    full = all(node.slots is not None and (node.busy_slots or 0) >= node.slots for node in serving)
+    if line is None or not types or not full:
+        return None
+    type = types.most_common(1)[0][0]
+    told = [(entry.at, entry.detail) for node in serving for entry in views.worker_history(node.name)
+            if entry.what == "version"]  # fmt: skip
+    return slower(type, query.series(HOUR_S, type=type, width_s=60), told)
+
+
+def usual_runs(types: Iterable[TaskTypeItem], least: int = 1) -> dict[str, Usual]:
+    """How long each type runs, of those of which at least so many runs were measured."""
+    return {
+        one.name: Usual(one.total_s / max(1, one.run.count), one.run.p50, one.run.p95)
+        for one in types
+        if one.run is not None and one.run.count >= least
+    }
+
+
+def _nodes(query: Query, views: Views, queue: str | None, looked: Looked, holder: str | None) -> tuple[Node, ...]:
+    known = {worker.name: worker for worker in query.workers()}
+    names = [*known, *(name for name in looked.answers if name not in known)]
+    if holder is not None and holder not in names:
+        names.append(holder)
+    found = [_node(name, known.get(name), queue, looked) for name in names]
+    relevant = [node for node in found if node.consumes is not False or node.name == holder or node.answered]
+    return tuple(_with_life(_with_running(node, query), views) for node in relevant[:MOST_NODES])
+
+
+def _node(name: str, item: WorkerItem | None, queue: str | None, looked: Looked) -> Node:
+    answer = looked.answers.get(name)
+    asked = bool(looked.at) and (not looked.asked or name in looked.asked) and not _unasked(looked)
+    told = answer or Answer()
+    queues = told.queues if told.queues is not None else (item.queues or None) if item is not None else None
+    node = Node(
+        name=name,
+        consumes=None if queues is None or queue is None else queue in queues,
+        answered=True if answer is not None else False if asked else None,
+        running=told.running,
+        reserved=told.reserved,
+        waiting=told.waiting,
+        registered=told.registered,
+        revoked=told.revoked,
+        slots=told.slots,
+        pool=told.pool,
+        ours=told.ours,
+    )
+    if item is None:
+        return node
+    paused = item.details.get("paused")
+    return structs.replace(
+        node,
+        status=item.status,
+        last_seen_at=item.last_seen_at,
+        slots=item.slots if item.slots is not None else node.slots,
+        busy=item.busy if item.busy is not None else item.active,
+        pool=item.pool or node.pool,
+        ours=node.ours if node.ours is not None else (item.software or "").startswith("opsq"),
+        paused=tuple(str(each) for each in paused) if isinstance(paused, list) else (),
+    )
+
+
+def _unasked(looked: Looked) -> bool:
+    """Whether asking itself failed, so that silence says nothing about a worker."""
+    return not looked.answers and any("could not be asked" in each or "broker" in each for each in looked.lacks)
+
+
+def _with_running(node: Node, query: Query) -> Node:
+    """What runs there by events, where the worker did not answer itself."""
+    if node.running is not None or node.status == "unknown":
+        return node
+    found = query.tasks(of(worker=literal(node.name), state="running"), limit=MOST_RUNNING).items
+    running = tuple(Request(one.id, one.type, one.started_at) for one in found)
+    return structs.replace(node, running=running if running or node.busy == 0 else None)
+
+
+def _with_life(node: Node, views: Views) -> Node:
+    begun = [entry.at for entry in views.worker_history(node.name) if entry.what in ("started", "restarted")]
+    return structs.replace(node, started_at=max(begun)) if begun else node
+
+
+def _located(task: TaskDetail, nodes: Sequence[Node]) -> tuple[str, Node | None]:
+    """Where the task is: what workers answer counts more than events, which may be late."""
+    item = task.item
+    if item.state in FINAL:
+        return ENDED, _named(nodes, item.worker)
+    for node in nodes:
+        for listed, where in ((node.running, SLOT), (node.reserved, WORKER), (node.waiting, WORKER)):
+            if node.answered and listed is not None and any(one.id == item.id for one in listed):
+                return where, node
+    where = _WHERE.get(item.state, NOWHERE)
+    return where, _named(nodes, item.worker) if where in (WORKER, SLOT) else None
+
+
+def _named(nodes: Sequence[Node], name: str | None) -> Node | None:
+    return next((node for node in nodes if node.name == name), None)
+
+
+def _eta(task: TaskDetail, holder: Node | None, where: str) -> float | None:
+    """The moment before which it must not run, by its worker or by its events."""
+    waiting = holder.waiting if holder is not None and holder.waiting is not None else ()
+    told = next((one.eta_at for one in waiting if one.id == task.item.id), None)
+    return told if told is not None or where in (SLOT, ENDED) else moment(task.item.eta)
+
+
+def _line(query: Query, queue: str, looked: Looked, task: TaskDetail | None, now: float) -> Line:
+    item = next((one for one in query.queues() if one.name == queue), QueueItem(name=queue))
+    depth = looked.depth
+    before, exact = _before(query, queue, task, now) if task is not None else (None, True)
+    arrived, done = _rates(query, queue)
+    waiting = query.facets(of(queue=literal(queue), state="waiting")).type
+    return Line(
+        name=queue,
+        ready=depth.ready if depth is not None else item.ready,
+        oldest_age_s=depth.oldest_age_s if depth is not None else item.oldest_age_s,
+        consumers=depth.consumers if depth is not None else item.consumers,
+        arrived_per_s=arrived,
+        done_per_s=done,
+        before=before,
+        before_exact=exact,
+        mix={one.value: one.count for one in waiting if one.value is not None},
+    )
+
+
+def _before(query: Query, queue: str, task: TaskDetail, now: float) -> tuple[int | None, bool]:
+    """How many tasks of the queue waited already when this one was published, and whether that is exact."""
+    at = task.item.at
+    waiting = (Named("state", (states.PENDING,)), Named("queue", (literal(queue),)))
+    earlier = query.tasks(Search(Grammar(Every((*waiting, When(True, at=at)))), now), limit=1)
+    # Rows are placed to the millisecond; within it, their own times tell.
+    within = Every((*waiting, When(False, at=at), When(True, at=at + 0.001)))
+    beside = query.tasks(Search(Grammar(within), now), limit=MOST_BESIDE)
+    mine = task.item.published_at or at
+    if earlier.total is None:
+        return None, True
+    before = sum(1 for one in beside.items if (one.published_at or at) < mine)
+    return earlier.total + before, not earlier.at_least and beside.older is None
+
+
+def _rates(query: Query, queue: str) -> tuple[float | None, float | None]:
+    points = [point for point in query.series(RATES_S + 10, queue=queue, width_s=10) if not point.open]
+    length_s = sum(point.width_s for point in points)
+    if not length_s:
+        return None, None
+    return sum(point.arrived for point in points) / length_s, sum(point.done for point in points) / length_s
+
+
+def _orders(looked: Looked, id: str, queue: str | None, type: str | None) -> Orders:
+    if looked.orders is None:
+        reason = "this broker keeps no standing orders" if looked.driver else "the broker was not asked"
+        return Orders(False, reason)
+
+    def the(kind: str, name: str | None) -> StandingOrder | None:
+        return next((each for each in looked.orders or () if each.kind == kind and each.name == name), None)
+
+    return Orders(True, "", the(REVOKED, id), the(PAUSED_QUEUE, queue), the(PAUSED_TASK, type))

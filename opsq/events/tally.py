@@ -1,0 +1,117 @@
+"""What is counted for metrics alone, since this monitor started: by worker, task type and queue together.
+
+The history's own figures are sums over evidence and outlive the monitor; these are what Flower and celery-exporter
+count, with their labels, and the last task that fell in each bucket of a histogram. Places beyond a bound count
+together. Thread: the writer's changes, any reads the copies.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final
+
+from opsq.events.bounds import CLIENT_S, LATENCY_S, WAIT_S, Exemplar, Histogram
+from opsq.events.life import OUTCOMES, Run, Summary
+from opsq.events.records import DepthSample
+from opsq.events.rollup import SEGMENTS
+from opsq.events.ticks import Ticks
+from opsq.wire.event import Event
+
+#: Stands for every name beyond a bound, in labels.
+OTHER: Final = "other"
+#: (worker, type, queue)
+PlaceKey = tuple[str, str | None, str | None]
+#: (task type, position in SEGMENTS, position among LATENCY_S)
+_Bucket = tuple[str | None, int, int]
+
+_SUCCEEDED: Final = OUTCOMES.index("succeeded")
+_BROKER, _PREFETCH, _RUN = (SEGMENTS.index(name) for name in ("broker", "prefetch", "run"))
+_SHOWN_SEGMENTS: Final = (_BROKER, _PREFETCH, _RUN)
+_MOST_EXCEPTIONS: Final = 20
+_MOST_EXEMPLARS: Final = 20_000
+_UNKNOWN_EXCEPTION: Final = "UnknownException"
+
+
+class Place:
+    """One worker, task type and queue. kinds: events by kind. failures: failed events by exception class.
+
+    run: run times of attempts that succeeded. wait: from publishing (or being due) to running. prefetch_s: how long
+    the attempt that ended last was held by the worker.
+    """
+
+    __slots__ = ("failures", "kinds", "prefetch_s", "run", "wait")
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, int] = {}
+        self.failures: dict[str, int] = {}
+        self.run = Histogram(CLIENT_S)
+        self.wait = Histogram(WAIT_S)
+        self.prefetch_s: float | None = None
+
+
+class Tally:
+    """Counts places, a bounded number of them. most: how many are told apart; more count under ``other``.
+
+    ticks: what beats announced. quarantine: how many messages were set aside, as the broker said last.
+    """
+
+    def __init__(self, most: int = 500) -> None:
+        self.most = most
+        self.places: dict[PlaceKey, Place] = {}
+        #: Events and ends of attempts that were counted under ``other``.
+        self.merged = 0
+        self.exemplars: dict[_Bucket, Exemplar] = {}
+        self.ticks = Ticks()
+        self.quarantine: DepthSample | None = None
+
+    def told(self, events: Sequence[Event], summary: Summary) -> None:
+        """Count the events of one task, of which at least one told something new."""
+        for event in events:
+            place = self._place((event.hostname, summary.type, summary.queue))
+            kind = event.kind
+            place.kinds[kind] = place.kinds.get(kind, 0) + 1
+            if kind == "task-failed":
+                _failed(place, event)
+
+    def ended(self, id: str, before: Summary | None, after: Summary) -> None:
+        """Measure the attempts of a task that ended since ``before``; each is measured once, as it is first known."""
+        fresh = len(after.runs) - (0 if before is None else len(before.runs))
+        for run in after.runs[-fresh:] if fresh > 0 else ():
+            place = self._place((run.worker, after.type, after.queue))
+            segments = run.segments
+            ran, prefetch_s = segments[_RUN], segments[_PREFETCH]
+            if ran is not None and run.outcome == _SUCCEEDED:
+                place.run.add(ran)
+            if prefetch_s is not None:
+                place.prefetch_s = prefetch_s
+                place.wait.add(prefetch_s + (segments[_BROKER] or 0.0))
+            self._example(id, after.type, run)
+
+    def _place(self, key: PlaceKey) -> Place:
+        known = self.places.get(key)
+        if known is not None:
+            return known
+        if len(self.places) >= self.most:
+            self.merged += 1
+            key = (OTHER, OTHER, OTHER)
+            if key in self.places:
+                return self.places[key]
+        made = self.places[key] = Place()
+        return made
+
+    def _example(self, id: str, type: str | None, run: Run) -> None:
+        for segment in _SHOWN_SEGMENTS:
+            value_s = run.segments[segment]
+            if value_s is not None:
+                key = (type, segment, bisect_left(LATENCY_S, value_s))
+                if key in self.exemplars or len(self.exemplars) < _MOST_EXEMPLARS:
+                    self.exemplars[key] = Exemplar(id, value_s, run.at)
+
+
+def _failed(place: Place, event: Event) -> None:
+    told = event.fields.get("exception")
+    name = told.partition("(")[0].rpartition(".")[2] if isinstance(told, str) else ""
+    known = name in place.failures or len(place.failures) < _MOST_EXCEPTIONS
+    name = name if name.isidentifier() and known else _UNKNOWN_EXCEPTION
+    place.failures[name] = place.failures.get(name, 0) + 1
