@@ -44,7 +44,7 @@ interop: install ## Real Celery and opsq, both ways
 
 chaos: install ## Kill things for several minutes and count what is lost
 	@scripts/install-servers all
-	@CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/contract/test_broker_contract_elsewhere.py
+	@CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/django tests/cli/test_beat_process.py tests/contract/test_broker_contract_elsewhere.py
 
 bench: install ## Every benchmark once, at its usual size
 	@$(BIN)/python -m benchmarks all

@@ -21,6 +21,7 @@ from benchmarks import (
     memory,
     metrics,
     monitor,
+    pages,
     pss,
     rates,
     site,
@@ -47,6 +48,7 @@ BENCHMARKS = {
     "fold": fold,
     "metrics": metrics,
     "monitor": monitor,
+    "pages": pages,
     "peers": contest,
     "autoscale": autoscale,
 }

@@ -62,8 +62,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         redis = stack.enter_context(redis_server(folder))
         monitor = stack.enter_context(_monitor(redis, folder, options.profile))
         with_flower = not options.sustained and not options.no_flower and FLOWER.exists()
-        flower = stack.enter_context(_flower(redis, folder)) if with_flower else None
-        _until_heard(redis, 2 if flower else 1)
+        flower = stack.enter_context(flower_beside(redis, folder)) if with_flower else None
+        until_heard(redis, 2 if flower else 1)
         figures = _send(redis, events, seconds, folder, sample=options.sustained)
         history = folder / "history.db"
         figures["seconds"] = round(_until_quiet(history, figures["_began"]), 2)
@@ -99,12 +99,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 class _Flower:
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
 
     def total(self) -> int | None:
         """Events that its own metrics count, ``None`` while it does not answer."""
         try:
-            with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=10) as answer:
+            with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
                 lines = answer.read().decode().splitlines()
         except (URLError, TimeoutError, ConnectionError):
             return None
@@ -123,7 +123,8 @@ class _Flower:
 
 
 @contextmanager
-def _flower(redis: RedisServer, folder: Path) -> Iterator[_Flower]:
+def flower_beside(redis: RedisServer, folder: Path) -> Iterator[_Flower]:
+    """Run Flower over the broker for the block."""
     port = free_port()
     words = ["-m", "celery", "--broker", redis.url, "flower", f"--port={port}", "--address=127.0.0.1"]
     log = (folder / "flower.log").open("wb")
@@ -142,7 +143,8 @@ def _flower(redis: RedisServer, folder: Path) -> Iterator[_Flower]:
         log.close()
 
 
-def _until_heard(redis: RedisServer, listeners: int) -> None:
+def until_heard(redis: RedisServer, listeners: int) -> None:
+    """Wait until so many programs listen to the events."""
     give_up_at = time.monotonic() + 30
     with closing(Redis(port=redis.port)) as client:
         # By client: two that listen to the same pattern are one pattern.

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 from opsq import __version__, logs
 from opsq.bootsteps import Bootstep, Graph, Provided
 from opsq.broker.connection import open_connection
+from opsq.cli.group_scaling import GroupScaling
 from opsq.cli.hands import FleetHands
 from opsq.clock import SystemClock
 from opsq.errors import ConfigError, ExitCode, StartError, StopTimeout
@@ -190,6 +191,28 @@ class SteeringStep(Bootstep[Steering]):
             raise StopTimeout("an answer of a worker is still waited for")
 
 
+class ScalingStep(Bootstep[GroupScaling]):
+    """Scales groups of workers."""
+
+    name: ClassVar[str] = "scaling"
+    requires: ClassVar[tuple[type[Any], ...]] = (Settings, History, Cluster, Stream, Writer)
+    provides: ClassVar[type[Any] | None] = GroupScaling
+
+    def __init__(self) -> None:
+        self._scaling: GroupScaling | None = None
+
+    def start(self, up: Provided) -> GroupScaling:
+        """Begin to decide. Raises: ConfigError."""
+        self._scaling = GroupScaling(up[Settings], up[History].store, up[Cluster], up[Stream])
+        self._scaling.start()
+        return self._scaling
+
+    def stop(self, deadline: float) -> None:
+        """Let another monitor lead."""
+        if self._scaling is not None and not self._scaling.stop(left(deadline)):
+            raise StopTimeout("what is scaled still answers")
+
+
 class PagesStep(Bootstep[WebServer]):
     """Serves pages, API and metrics."""
 
@@ -273,10 +296,10 @@ def broker_name(settings: Settings) -> str:
     return mask_url(";".join(url) if not isinstance(url, str) else url)
 
 
-def monitor_steps(*, web: bool) -> list[Bootstep[Any]]:
-    """List the parts of a monitor."""
+def monitor_steps(*, web: bool, scaling: bool = False) -> list[Bootstep[Any]]:
+    """List the parts of a monitor. scaling: it scales groups of workers."""
     steps: list[Bootstep[Any]] = [HistoryStep(), ClusterStep(), FoldStep(), IntakeStep(), DepthStep(), SteeringStep()]
-    return [*steps, PagesStep()] if web else steps
+    return [*steps, *([ScalingStep()] if scaling else ()), *([PagesStep()] if web else ())]
 
 
 def build(settings: Settings, *, web: bool = True) -> Graph:
@@ -290,7 +313,7 @@ def build(settings: Settings, *, web: bool = True) -> Graph:
     )
     stream = Stream(connect, max_events=settings.monitor_queue_size)
     given = {Settings: settings, Feed: Feed(), Stream: stream}
-    return Graph(monitor_steps(web=web), given)
+    return Graph(monitor_steps(web=web, scaling=bool(settings.autoscale_groups)), given)
 
 
 def run_monitor(

@@ -362,7 +362,10 @@ class Settings:
 
     # ---- autoscaling
     autoscale_connections: dict[str, object] = option(default={}, doc="A server that all slots connect to: `limit` connections, `reserve` left alone, `per_slot` each; caps the slots.")
+    autoscale_groups: dict[str, object] = option(default={}, doc="What the monitor scales: name of a group to `queues`, `min`, `max`, `target` (`fleet`, `kubernetes`, `none`), `scales`, `slots_per_replica`, `startup`.")
     autoscale_interval: float = option(default=1.0, min=0.1, max=60, unit="s", doc="Between two decisions of a worker; a burst is answered at once.")
+    autoscale_kubernetes_token: str | None = option(default=None, doc="File that holds the token for `autoscale_kubernetes_url`; read anew each time.")
+    autoscale_kubernetes_url: str | None = option(default=None, url=True, doc="Kubernetes API to scale through; none is that of the cluster the monitor runs in, with its service account.")
     autoscale_keepalive: float | None = option(default=None, celery=30.0, min=0, unit="s", doc="How long a slot must be unneeded before it goes; none is the preset's own hold.")
     autoscale_max_slots: int | None = option(default=None, min=1, max=100_000, unit="slots", doc="Most slots of an autoscaled worker; none does not autoscale. `--autoscale=MAX,MIN` sets both.")
     autoscale_memory_limit: int | None = option(default=None, min=1, unit="bytes", doc="Memory a worker with its children may use; none is the control group's limit, if there is one.")

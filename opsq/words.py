@@ -203,6 +203,11 @@ def short_host(hostname: str) -> str:
     return host if at and prefix == "opsq" and host else hostname
 
 
+def cut(text: str, most: int = 48) -> str:
+    """Keep the beginning of a name that is too long for a list; the whole stands in ``title`` or on its own page."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def ordinal(number: int) -> str:
     """Say which one: ``third``, ``11th``."""
     if 0 <= number < len(_ORDINALS):

@@ -18,6 +18,8 @@ MEMORY_PLANNED = 0.8
 MEMORY_FULL = 0.9
 IO_PRESSURE = 0.4
 CPU_FULL = 0.9
+#: Of a full CPU at least this part must be ours for growth to be to blame.
+MOSTLY_OURS = 0.5
 #: Growth that brings less than this much more throughput did not help.
 HELPED = 1.05
 MANY_FAILED = 0.5
@@ -93,6 +95,9 @@ def found_knee(seen: Observation, limits: Limits, history: History) -> tuple[flo
     settled = seen.at - at >= limits.settle_s and seen.starting == 0
     if not settled or seen.have <= before or throughput is None or seen.throughput is None:
         return history.knee
+    share, cores = seen.machine.cpu_share, seen.machine.cores
+    if share is not None and cores is not None and share * seen.have < MOSTLY_OURS * cores:
+        return history.knee  # somebody else fills the CPU
     if seen.machine.cpu_busy > CPU_FULL and seen.throughput < HELPED * throughput:
         return seen.at + limits.knee_s, max(before, limits.fewest, 1)
     return history.knee

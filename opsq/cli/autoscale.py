@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opsq.autoscale import plot, recorded, traces
+from opsq.autoscale.groups import ORIGIN
 from opsq.autoscale.oracle import oracle
 from opsq.autoscale.presets import PRESETS, Limits, preset
 from opsq.autoscale.rules import RULES, rule
@@ -21,8 +22,9 @@ from opsq.autoscale.traces import Trace
 from opsq.cli.autoscale_explain import UNITS, explain_command
 from opsq.cli.output import F, json_flag, print_json
 from opsq.cli.state import CliState, app_options, pass_state
-from opsq.errors import ExitCode
+from opsq.errors import ConfigError, ExitCode, Fault
 from opsq.events.stores import open_reader
+from opsq.monitor import run_monitor
 
 REPLICA_STARTUP_S, REPLICA_TICK_S = 30.0, 5.0
 SOURCE = f"A CSV of arrival_s,service_s, or {', '.join(traces.TRACES)}."
@@ -41,6 +43,23 @@ def autoscale() -> None:
 
 
 autoscale.add_command(explain_command)
+
+
+@autoscale.command("run")
+@app_options
+@click.option("--dry", is_flag=True, help="Decide and record, change nothing.")
+@pass_state
+def run_command(state: CliState, dry: bool) -> int:
+    """Scale the groups of `autoscale_groups` without serving a page; `opsq monitor` does both.
+
+    Several may run: one acts, by a lease in the history they share, the others decide dry.
+    """
+    if dry:
+        state.overrides["autoscale_mode"] = "dry"
+    settings = state.load_settings()
+    if not settings.autoscale_groups:
+        raise ConfigError([Fault("no group is configured", ORIGIN, "see docs/autoscale.md")])
+    return run_monitor(settings, web=False)
 
 
 def _load_options(command: F) -> F:

@@ -19,7 +19,7 @@ from opsq.events.cluster import Cluster
 from opsq.events.diagnosis.asking import FleetAsker
 from opsq.events.diagnosis.diagnose import diagnose
 from opsq.events.diagnosis.explained import explained
-from opsq.events.diagnosis.gather import FINAL, question_of, queue_of, task_case
+from opsq.events.diagnosis.gather import FINAL, question_of, queue_of, sight, task_case
 from opsq.events.query import Query
 from opsq.events.records import TaskDetail
 from opsq.events.search import of
@@ -66,7 +66,7 @@ def why(state: CliState, task_id: str, url: str | None, no_ask: bool, as_json: b
         question = question_of(query, task, queue_of(task))
         looked = asker.look_at_broker(question) if no_ask or task.item.state in FINAL else asker.look(question)
         stored = None if task.item.state in FINAL else _stored(state, task.item.id)
-        case = task_case(query, views, task, looked, now=now, lease_s=settings.lease_seconds, stored=stored)
+        case = task_case(sight(query, views), task, looked, now=now, lease_s=settings.lease_seconds, stored=stored)
         found = diagnose(case)
     if as_json:
         print_json(msgspec.to_builtins(explained(found)))

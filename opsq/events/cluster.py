@@ -26,6 +26,7 @@ from opsq.events.fields import LOG
 from opsq.events.flows import Flows
 from opsq.events.levels import fresh_depths, running, waiting
 from opsq.events.life import Summary, summarise
+from opsq.events.limits import Limits as Limits
 from opsq.events.live import LiveTasks
 from opsq.events.names import OTHER as OTHER
 from opsq.events.names import KnownNames
@@ -48,20 +49,6 @@ _ID_MASK: Final = (1 << KEY_SHIFT) - 1
 _FINISHED: Final = frozenset(name for _, name in ev.FINAL_STATES)
 _TASK_KINDS: Final = frozenset(ev.KINDS)
 _LEDGER = msgspec.msgpack.Encoder()
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of what a cluster keeps in memory."""
-
-    live_bytes: int = 256 * 1024 * 1024
-    types: int = 5_000
-    queues: int = 5_000
-    workers: int = 5_000
-    emitters: int = 10_000
-    slices: int = 20_000
-    errors: int = 2_000
-    flows: int = 10_000
-    offline_after_s: float = 60.0
 
 
 class Grown(msgspec.Struct):
@@ -120,8 +107,7 @@ class Cluster:
     def _restore(self) -> None:
         known = self._store.restore()
         self.cells = CellCounts(known.cells)
-        most = self.limits
-        self.names = KnownNames(most.types, most.queues, most.workers, self.cells, self.errors)
+        self.names = KnownNames(self.limits, self.cells, self.errors)
         restore_workers(self.workers, known.workers)
         self.errors.restore(known.ledger)
         self.anomalies.restore(known.ledger)
@@ -164,24 +150,13 @@ class Cluster:
                 seen(emitter, host, seq, now)
             elif live:
                 unnumbered.add(host)
-            if kind == DECIDED:
-                self.decisions.add(sane(event, now))
-                grown.workers = True
-                continue
-            if kind not in _TASK_KINDS and kind.startswith("worker-"):
-                self.workers.said(sane(event, now), now)
-                if live and (load := self.workers.load_due(host, now)) is not None:
-                    delta.load(now, host, *load)
-                grown.workers = True
+            if kind not in _TASK_KINDS and self._aside(event, delta if live else None, grown, now):
                 continue
             at, id = event.timestamp, event.uuid
             if live and hosts.get(host, 0.0) < at < LATEST_TIME:
                 hosts[host] = at
             if id and (kind in _TASK_KINDS or kind.startswith("task-")):
                 id = id[:_LONGEST_ID]
-                if kind == LOG:
-                    self._log(id, event, grown)
-                    continue
                 of_task = by_task.get(id)
                 if of_task is None:
                     by_task[id] = [event]
@@ -216,6 +191,23 @@ class Cluster:
             if host in self.workers.records:  # clients are not workers
                 self.workers.heard(host, at, now)
                 delta.lag(now, max(0.0, now - self.skews.corrected(host, at)))
+
+    def _aside(self, event: Event, delta: Delta | None, grown: Grown, now: float) -> bool:
+        """Take an event that is no part of a task's life; false when it may be. delta: none for what was asked for."""
+        kind, host = event.kind, event.hostname
+        if kind == DECIDED:
+            self.decisions.add(sane(event, now))
+            grown.workers = True
+        elif kind.startswith("worker-"):
+            self.workers.said(sane(event, now), now)
+            if delta is not None and (load := self.workers.load_due(host, now)) is not None:
+                delta.load(now, host, *load)
+            grown.workers = True
+        elif kind == LOG and event.uuid:
+            self._log(event.uuid[:_LONGEST_ID], event, grown)
+        else:
+            return False
+        return True
 
     def _log(self, id: str, event: Event, grown: Grown) -> None:
         """Hold what a task logged, as long as there is room."""

@@ -192,6 +192,13 @@ class MemoryDecisions:
 
 COLUMNS: Final = "grp, at, source, changed, record"
 
+#: Parameters: name, holder, until, holder, now. One row is changed when the lease is the holder's.
+LEASE: Final = (
+    "INSERT INTO leases (name, holder, until) VALUES ({mark}, {mark}, {mark}) "
+    "ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until "
+    "WHERE leases.holder = {mark} OR leases.until <= {mark}"
+)
+
 
 def question(group: str | None, changed: bool, mark: str) -> str:
     """The SQL of ``Store.decisions``, for parameters (since, until, [group,] limit); mark: how the store writes one."""

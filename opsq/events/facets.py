@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from opsq.events.records import Facets, FacetValue
 from opsq.events.rows import DIMENSIONS, Cell
@@ -25,8 +25,7 @@ class FacetCounts:
 
     def total(self, search: Search) -> int:
         """How many tasks fit, by dimensions alone."""
-        accepted = self._accepted(search)
-        return sum(count for cell, count in self._cells.items() if _fits(cell, accepted))
+        return sum(count for _, count in _fitting(self._cells, self._accepted(search)))
 
     def facets(self, search: Search, most: int) -> Facets:
         """The counts of each dimension under the filter of the others, largest first, at most ``most`` of each."""
@@ -35,13 +34,18 @@ class FacetCounts:
         for position, name in enumerate(DIMENSIONS):
             others = {other: names for other, names in accepted.items() if other != name}
             sums: dict[str | None, int] = {}
-            for cell, count in self._cells.items():
-                if _fits(cell, others):
-                    sums[cell[position]] = sums.get(cell[position], 0) + count
+            for cell, count in _fitting(self._cells, others):
+                value = cell[position]
+                sums[value] = sums.get(value, 0) + count
             ordered = sorted(sums.items(), key=lambda entry: (-entry[1], entry[0] or ""))
             found[name] = tuple(FacetValue(value, count) for value, count in ordered[:most] if count > 0)
         return Facets(**found, exact=search.by_names_alone)
 
 
-def _fits(cell: Cell, accepted: Mapping[str, set[str | None]]) -> bool:
-    return all(name not in accepted or value in accepted[name] for name, value in zip(DIMENSIONS, cell, strict=True))
+def _fitting(cells: Mapping[Cell, int], accepted: Mapping[str, set[str | None]]) -> Collection[tuple[Cell, int]]:
+    """The cells whose names are accepted, one dimension after the other: there are many, and pages count them."""
+    left: Collection[tuple[Cell, int]] = cells.items()
+    for name, names in accepted.items():
+        position = DIMENSIONS.index(name)
+        left = [entry for entry in left if entry[0][position] in names]
+    return left

@@ -7,6 +7,7 @@ from typing import Final
 from opsq.events.cells import CellCounts
 from opsq.events.error_groups import ErrorGroups
 from opsq.events.life import Run, Summary
+from opsq.events.limits import Limits
 
 #: Stands for every name beyond the bound on distinct names.
 OTHER: Final = "(other)"
@@ -15,13 +16,13 @@ OTHER: Final = "(other)"
 class KnownNames:
     """The names that are counted one by one. Thread: the writer's; the sets may be copied from any.
 
-    types, queues, workers: how many there may be of each. cells: what history counts already.
+    cells: what history counts already.
     """
 
-    def __init__(self, types: int, queues: int, workers: int, cells: CellCounts, errors: ErrorGroups) -> None:
-        self._most_types = types
-        self._most_queues = queues
-        self._most_workers = workers
+    def __init__(self, limits: Limits, cells: CellCounts, errors: ErrorGroups) -> None:
+        self._most_types = limits.types
+        self._most_queues = limits.queues
+        self._most_workers = limits.workers
         self._errors = errors
         self.types, self.queues, self.hosts = cells.names()
 

@@ -21,7 +21,7 @@ from opsq.clock import Clock, SystemClock
 from opsq.errors import StoreUnavailable
 from opsq.events import postgres_logs
 from opsq.events.anomalies import LEDGER as ANOMALIES
-from opsq.events.decisions import DecisionRow
+from opsq.events.decisions import LEASE, DecisionRow
 from opsq.events.error_groups import LEDGER as GROUPS
 from opsq.events.indexer import Indexer, stamp_of
 from opsq.events.postgres_index import PostgresIndex
@@ -234,6 +234,14 @@ class PostgresStore:
         """Keep one record of what somebody did, at ``at`` (epoch seconds). Thread: any."""
         with self._reader.writing() as db:
             db.execute("INSERT INTO audit (at, record) VALUES (%s, %s)", (at, record))
+
+    def lease(self, name: str, holder: str, ttl_s: float) -> bool:
+        """Hold ``name``, if nobody else does, by the database's clock. Thread: any."""
+        with self._reader.writing() as db:
+            row = db.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone()
+            now = float(row[0]) if row else 0.0
+            values = (plain(name), plain(holder), now + ttl_s, plain(holder), now)
+            return bool(db.execute(LEASE.format(mark="%s"), values).rowcount)
 
     # -- retention -----------------------------------------------------------------------------------------------------
 

@@ -92,6 +92,10 @@ MIGRATIONS: Final = (
     );
     CREATE INDEX decisions_at ON decisions (at);
     """,
+    # Who acts, of several monitors.
+    """
+    CREATE TABLE leases (name text PRIMARY KEY, holder text NOT NULL, until double precision NOT NULL);
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

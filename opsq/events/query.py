@@ -60,7 +60,10 @@ _NO_KEY: Final = 1 << 63
 
 
 class Query:
-    """Reads one cluster. stream, writer and attach: how receiving, keeping and attaching go, asked when needed."""
+    """Reads one cluster. stream, writer and attach: how receiving, keeping and attaching go, asked when needed.
+
+    folding: whether the thread that folds events lives. figures: what metrics read beside.
+    """
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ import msgspec
 from opsq.errors import ConfigError, Fault, StoreTaken, StoreUnavailable
 from opsq.events import sqlite_logs
 from opsq.events.decisions import COLUMNS as COLUMNS_OF_DECISIONS
+from opsq.events.decisions import LEASE
 from opsq.events.indexer import Indexer, stamp_of
 from opsq.events.records import key_time, time_key
 from opsq.events.removed import LEDGER, figures_without_room, more_gone
@@ -230,6 +231,13 @@ class SqliteStore:
         """Keep one record of what somebody did. Thread: any."""
         with self._writing:
             self._guarded(lambda: self._db.execute("INSERT INTO audit (at, record) VALUES (?, ?)", (at, record)))
+
+    def lease(self, name: str, holder: str, ttl_s: float) -> bool:
+        """Hold ``name``, if nobody else does. Thread: any."""
+        now, sql = time.time(), LEASE.format(mark="?")
+        with self._writing:
+            values = (name, holder, now + ttl_s, holder, now)
+            return bool(self._guarded(lambda: self._db.execute(sql, values).rowcount))
 
     def retain(self, retention: Retention, now: float) -> Removed:
         """Delete a bounded chunk of what is too old or too much, oldest first."""

@@ -48,12 +48,25 @@ class Names:
         self.numbers: dict[str, int] = {}
         self.names: dict[int, str] = {}
         self._last = 0
+        self._seen = -1
+        self._cells: list[tuple[str]] = []
+        self._columns = Columns(())
 
     def refresh(self, db: sqlite3.Connection) -> None:
         """Read the names that came since the last time."""
         for id, name in db.execute("SELECT id, name FROM names WHERE id > ?", (self._last,)).fetchall():
             self.numbers[name], self.names[id] = id, name
             self._last = max(self._last, id)
+
+    def columns(self, db: sqlite3.Connection) -> Columns:
+        """The names of each dimension; read again when somebody wrote, worked out again when a cell came or went."""
+        (version,) = db.execute("PRAGMA data_version").fetchone()
+        if version != self._seen:
+            cells = db.execute("SELECT cell FROM cells WHERE n != 0").fetchall()
+            if cells != self._cells:
+                self._cells, self._columns = cells, Columns(cell for (cell,) in cells)
+            self._seen = version
+        return self._columns
 
 
 class SqliteShelf:
@@ -71,7 +84,7 @@ class SqliteShelf:
     def names(self, dimension: str) -> Mapping[str | None, int | None]:
         """Every name of a dimension with its number; taken from the counts, which are few."""
         if self._columns is None:
-            self._columns = Columns(cell for (cell,) in self._all("SELECT cell FROM cells WHERE n != 0"))
+            self._columns = self._names.columns(self.db)
         return self._columns.numbers(dimension, self._names.numbers)
 
     def floor(self) -> int:

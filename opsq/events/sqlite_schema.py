@@ -101,6 +101,10 @@ MIGRATIONS: Final = (
     ) WITHOUT ROWID;
     CREATE INDEX decisions_at ON decisions (at);
     """,
+    # Who acts, of several monitors.
+    """
+    CREATE TABLE leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
+    """,
 )
 VERSION: Final = len(MIGRATIONS)
 

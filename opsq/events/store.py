@@ -8,6 +8,7 @@ a crash loses whole batches and never leaves a counter beside the rows it counts
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -144,6 +145,13 @@ class Store(Protocol):
         """The newest of those: (id, epoch seconds, record), newest first; with ``before`` a smaller id. Thread: any."""
         ...
 
+    def lease(self, name: str, holder: str, ttl_s: float) -> bool:
+        """Hold ``name`` for the next seconds, if nobody else does; again to keep it. 0 seconds lets go of it.
+
+        Thread: any. Raises StoreUnavailable.
+        """
+        ...
+
     def alone(self) -> AbstractContextManager[None]:
         """For the block, nobody else writes: other monitors of the same history wait."""
         ...
@@ -175,6 +183,7 @@ class MemoryStore:
         self._audit: list[tuple[int, float, bytes]] = []
         self._logs = MemoryLogs()
         self._decisions = MemoryDecisions()
+        self._leases: dict[str, tuple[str, float]] = {}
         self._bytes = 0
 
     def restore(self) -> Restored:
@@ -346,6 +355,16 @@ class MemoryStore:
         """The newest of those, newest first."""
         with self._lock:
             return [one for one in reversed(self._audit) if before is None or one[0] < before][:limit]
+
+    def lease(self, name: str, holder: str, ttl_s: float) -> bool:
+        """Hold ``name``, if nobody else in this process does."""
+        with self._lock:
+            now = time.time()
+            held = self._leases.get(name)
+            if held is not None and held[0] != holder and held[1] > now:
+                return False
+            self._leases[name] = (holder, now + ttl_s)
+            return True
 
     def alone(self) -> AbstractContextManager[None]:
         """Nobody else can write."""

@@ -232,6 +232,16 @@ class StoreContract:
         store.retain(Retention(decisions_s=600.0), T0 + 603.5)
         assert store.decisions(T0, T0 + 9) == [rows[5], rows[4]]
 
+    def test_one_holds_a_lease(self, store: Store) -> None:
+        """Again to keep it; another gets it when it was let go of."""
+        assert store.lease("scaling", "one", 30.0)
+        assert store.lease("scaling", "one", 30.0)
+        assert not store.lease("scaling", "two", 30.0)
+        assert store.lease("other", "two", 30.0)
+        assert store.lease("scaling", "one", 0.0)
+        assert store.lease("scaling", "two", 30.0)
+        assert not store.lease("scaling", "one", 30.0)
+
     def test_reading_goes_on_while_one_writes(self, store: Store) -> None:
         """Readers on other threads see whole transactions and no errors."""
         errors: list[BaseException] = []

@@ -35,6 +35,8 @@ MOST: Final = 10_000
 """Tasks of one job; a filter with more has to be asked again."""
 MOST_LOOKED: Final = 2_000
 """Tasks that a preview looks at one by one; of more it says how many it looked at."""
+LOOK_S: Final = 0.03
+"""And for so long at most."""
 CHUNK: Final = 200
 KEPT_JOBS: Final = 50
 MOST_RUNNING: Final = 4
@@ -117,7 +119,10 @@ def preview(deps: Deps, asked: Asked, by: By) -> Preview:
     first: list[TaskItem] = []
     looked = 0
     fixed = msgspec.structs.replace(asked, until=until)
+    enough_at = deps.clock.monotonic() + LOOK_S
     for found in _tasks(deps, fixed, by, MOST_LOOKED):
+        if looked and deps.clock.monotonic() >= enough_at:
+            break
         looked += 1
         reason = _why_not(act_of(asked.verb), found)
         if reason:

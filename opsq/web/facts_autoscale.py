@@ -104,19 +104,21 @@ def _what_if(deps: Deps, ask: Ask, chosen: DecisionItem) -> WhatIf:
 def _replayed(deps: Deps, chosen: DecisionItem, form: WhatIf) -> WhatIf:
     now = deps.clock.now()
     queue = chosen.queues[0] if len(chosen.queues) == 1 else None
+    decisions = deps.views.decisions(now - DAY_S, now, group=chosen.group, limit=MOST_DRAWN)
+    # From the first decision on: nobody knows how many slots there were before.
+    window_s = min(DAY_S, max(60.0, now - min((one.at for one in decisions), default=now)))
     try:
-        trace = recorded.from_history(deps.views, now, DAY_S, queue=queue, most_tasks=MOST_REPLAYED)
+        trace = recorded.from_history(deps.views, now, window_s, queue=queue, most_tasks=MOST_REPLAYED)
     except UsageError as error:
         return _with(form, refused=str(error))
     kind = form.preset if form.preset in PRESETS else "balanced"
     limits = Limits(
         fewest=max(1, form.least), most=max(1, form.most), slo_s=form.within_s, preset=preset(kind), startup_s=0.2
     )
-    decisions = deps.views.decisions(now - DAY_S, now, group=chosen.group, limit=MOST_DRAWN)
     wide = Limits(fewest=1, most=max(MOST_SLOTS, form.most), slo_s=form.within_s, startup_s=0.0)
     named = "opsq" if kind == "balanced" else f"opsq_{kind}"
     runs = (
-        ("As it was", "its own sizes", simulate(trace, replayed(decisions, now - DAY_S), wide)),
+        ("As it was", "its own sizes", simulate(trace, replayed(decisions, now - window_s), wide)),
         ("As asked", f"{limits.fewest} to {limits.most}, {kind}", simulate(trace, rule(named), limits)),
         (f"Always {limits.most} slots", "", simulate(trace, fixed(limits.most), limits)),
         ("Perfect knowledge", "the least possible", oracle(trace, limits)),

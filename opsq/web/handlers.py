@@ -25,6 +25,7 @@ from opsq.web.metrics_reading import reading
 from opsq.web.openapi import Described
 from opsq.web.pages import PAGES, Page, make_page, page_named
 from opsq.web.render import Renderer
+from opsq.web.scaling_handlers import ScalingHandlers
 from opsq.web.sign_in import SignIn
 from opsq.web.terms import parse
 from opsq.web.view_common import Ask, parse_ask
@@ -45,6 +46,7 @@ class Handlers:
         self.audit = AuditHandlers(deps, renderer)
         self.health = HealthHandlers(deps)
         self.api = ApiHandlers(deps)
+        self.scaling = ScalingHandlers(deps)
         self.bulk = BulkHandlers(deps, renderer)
         self.docs = DocsHandlers(deps, renderer, described)
         self.page = SimpleNamespace(**{page.name: self._showing(page.name) for page in PAGES})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec import structs
+
+from opsq.autoscale.account import SILENT_S
 from opsq.web.deps import Deps
 from opsq.web.metrics_scrape import Reading
 
@@ -34,5 +37,5 @@ def reading(deps: Deps) -> Reading:
         errors=deps.memo.get(("scraped-errors",), SLOW_S, lambda: deps.views.errors(limit=MOST_ERRORS)),
         error_groups=figures.error_groups(),
         quarantine=figures.quarantine(),
-        scaling=tuple(each.details for each in workers if "target" in each.details),
+        scaling=tuple(map(structs.asdict, deps.views.scaled_groups(deps.clock.now() - SILENT_S))),
     )

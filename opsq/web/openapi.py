@@ -26,6 +26,7 @@ QUERIES: Final[Mapping[str, dict[str, Any]]] = {
         "description": "Of these tasks alone.",
         "schema": {"type": "array", "items": {"type": "string"}, "maxItems": 1000},
     },
+    "group": {"description": "Of this scaling group.", "schema": {"type": "string", "maxLength": 256}},
     "range": {"description": "Stretch of time.", "schema": {"type": "string", "enum": [each.key for each in RANGES]}},
 }
 """What may stand in a query string; routes name theirs."""

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from opsq.events.diagnosis.answers import NOT_LOOKED, Looked
 from opsq.events.diagnosis.asking import Question
 from opsq.events.diagnosis.diagnose import diagnose
-from opsq.events.diagnosis.gather import FINAL, HOUR_S, MOST_NODES, question_of, queue_case, queue_of, task_case
+from opsq.events.diagnosis.gather import FINAL, HOUR_S, MOST_NODES, Sight, question_of, queue_case, queue_of, task_case
 from opsq.events.diagnosis.records import Diagnosis
 from opsq.events.records import TaskDetail
 from opsq.web import facts
@@ -27,6 +27,8 @@ from opsq.wire import states
 PAGE_S: Final = 0.5
 LINE_S: Final = 0.05
 API_S: Final = 5.0
+#: How old the usual lengths of runs may be.
+TYPES_S: Final = 5.0
 LINED: Final = frozenset({states.PENDING, states.RECEIVED, states.STARTED, states.RETRY})
 
 
@@ -49,13 +51,13 @@ def of_task(deps: Deps, task: TaskDetail, now: float, wait_s: float) -> Diagnosi
     """Diagnose a task. wait_s: how long to wait for workers that were not asked of late."""
     question = question_of(deps.query, task, queue_of(task))
     looked = NOT_LOOKED if task.item.state in FINAL else _looked(deps, question, wait_s)
-    return diagnose(task_case(deps.query, deps.views, task, looked, now=now, lease_s=_lease_s(deps)))
+    return diagnose(task_case(_sight(deps), task, looked, now=now, lease_s=_lease_s(deps)))
 
 
 def of_queue(deps: Deps, name: str, now: float, wait_s: float) -> Diagnosis:
     """Diagnose a queue: why what waits in it does not run."""
     looked = _looked(deps, question_of(deps.query, None, name), wait_s)
-    return diagnose(queue_case(deps.query, deps.views, name, looked, now=now, lease_s=_lease_s(deps)))
+    return diagnose(queue_case(_sight(deps), name, looked, now=now, lease_s=_lease_s(deps)))
 
 
 def line_of(deps: Deps, ask: Ask, now: float) -> WhyLine | None:
@@ -79,6 +81,14 @@ def _looked(deps: Deps, question: Question, wait_s: float) -> Looked:
     if not question.nodes or len(question.nodes) >= MOST_NODES:
         wait_s = min(wait_s, LINE_S)  # everybody is asked, and silence takes its whole time
     return deps.eyes.look(question, wait_s) or NOT_LOOKED
+
+
+def _sight(deps: Deps) -> Sight:
+    return Sight(
+        deps.query,
+        deps.views,
+        lambda window_s: deps.memo.get(("why", window_s), TYPES_S, lambda: deps.query.task_types(window_s)),
+    )
 
 
 def _lease_s(deps: Deps) -> float:

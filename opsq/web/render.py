@@ -29,7 +29,7 @@ class Renderer:
             auto_reload=False,
         )
         self._env.filters.update(
-            age=_age, clock=words.clock, clock_seconds=words.clock_seconds, duration=words.duration,
+            age=_age, clock=words.clock, clock_seconds=words.clock_seconds, cut=words.cut, duration=words.duration,
             full_time=words.full_time, iso=words.iso, sentence=_sentence,
         )  # fmt: skip
         self._env.globals["asset"] = lambda name: places.to("/static/" + assets.hashed(name))

@@ -25,6 +25,7 @@ from opsq.web.handlers import Handler, Handlers
 from opsq.web.look_handlers import ApiLook
 from opsq.web.looks import LOOKS
 from opsq.web.openapi import PREFIX, Described
+from opsq.web.scaling_handlers import ApiDesired, ApiScaling
 from opsq.web.security import SAFE_METHODS
 
 
@@ -93,6 +94,10 @@ API: Final = (
               "Messages that were set aside, with the evidence.", answer=ApiQuarantine),
     RouteSpec("GET", "/api/v1/types", "api-types", "api.types", "read", "api", "Task types over a range of time.",
               ("range",), api.ApiTypes),
+    RouteSpec("GET", "/api/v1/autoscale", "api-autoscale", "scaling.groups", "read", "api",
+              "Scaling groups with their latest decision.", answer=ApiScaling),
+    RouteSpec("GET", "/api/v1/autoscale/metrics", "api-autoscale-metrics", "scaling.metrics", "metrics", "api",
+              "Slots that a group should have, for KEDA's metrics-api scaler.", ("group",), ApiDesired),
     RouteSpec("GET", "/api/v1/events", "api-events", "api.events", "read", "live", "Server-sent events: what changed.",
               answer="text/event-stream"),
     RouteSpec("GET", "/api/v1/audit", "api-audit", "audit.api", "audit", "api", "Who did what, newest first.",

@@ -12,6 +12,7 @@ from opsq.words import clock as clock
 from opsq.words import clock_ms as clock_ms
 from opsq.words import clock_seconds as clock_seconds
 from opsq.words import count as count
+from opsq.words import cut as cut
 from opsq.words import day as day
 from opsq.words import duration as duration
 from opsq.words import duration_parts as duration_parts

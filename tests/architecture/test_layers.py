@@ -12,7 +12,7 @@ from tests.architecture.modules import MODULES, Import, Module
 
 FOUNDATION = ("errors", "clock", "masking", "logs", "plugins", "bootsteps", "words")
 WORKER_SIDE = ("core.worker", "core.pools", "core.beat")
-POLICY = ("policy", "observation", "decision", "presets", "guards", "staffing", "record")
+POLICY = ("policy", "observation", "decision", "presets", "guards", "staffing", "record", "arrivals")
 MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules", "worker", "contrib")
 
 # Layer of a module: the longest prefix here wins. Each layer may import itself and what it lists.

@@ -17,6 +17,7 @@ from opsq.core.schedules.store import open_store
 from tests.cli.runner import PATIENCE_S, clean_environment
 from tests.cli.worker_site import gone, until
 
+FULL = os.environ.get("CHAOS") == "full"
 MODULE = """
 import pathlib, socket
 from opsq import Opsq
@@ -103,13 +104,12 @@ def test_a_beat_goes_to_the_background_and_is_stopped_through_its_pid_file(site:
 
 
 def test_what_keeps_a_beat_from_starting_is_told_before_it_leaves(site: Site) -> None:
-    for wrong, named in (("--umask", "beat_umask"), ("--store", "nowhere")):
-        code, said = site.run("beat", "-A", "ticks", "-D", wrong, "nowhere://")
-        assert (code, "Traceback" in said) == (2, False), said
-        assert named in said
+    code, said = site.run("beat", "-A", "ticks", "-D", "--store", "nowhere://")
+    assert (code, "Traceback" in said) == (2, False), said
+    assert "nowhere" in said
 
 
-@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+@pytest.mark.parametrize("library", ["gevent", "eventlet"] if FULL else ["gevent"])
 def test_a_worker_on_greenlets_runs_the_beat_too(site: Site, library: str) -> None:
     pytest.importorskip(library)
     worker = site.start("worker", "-A", "ticks", "-P", library, "-c", "4", "-B")

@@ -121,15 +121,16 @@ def test_results_follow_the_sentinel(sentinels: Store, primary: tuple[RedisServe
     """A waiter that waits while the primary dies is told what the next one gets."""
     server, sentinel = primary
     assert eventually(sentinel.knows_a_replica, 15.0)
-    for backend in opened(sentinels):
-        for writer in opened(sentinels):
-            id = unique()
-            with backend.subscribe([id]) as news:
-                server.kill()
-                assert eventually(lambda: sentinel.primary() != server.port, 15.0)
-                assert eventually(lambda: stored(writer, id), 20.0)
-                assert eventually(lambda: id in (news.wait(1.0) or ()), 20.0)
-            assert reads(backend, id, "SUCCESS", 1)
+    settings, id = Settings(**sentinels), unique()
+    backend, writer = (open_backend(sentinels["result_backend"], settings) for _ in range(2))
+    with backend.subscribe([id]) as news:
+        server.kill()
+        assert eventually(lambda: sentinel.primary() != server.port, 15.0)
+        assert eventually(lambda: stored(writer, id), 20.0)
+        assert eventually(lambda: id in (news.wait(1.0) or ()), 20.0)
+    assert reads(backend, id, "SUCCESS", 1)
+    backend.close()
+    writer.close()
 
 
 def stored(backend: Any, id: str) -> bool:

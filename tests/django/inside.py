@@ -28,6 +28,11 @@ from tests.django.pets import tasks  # noqa: E402
 from tests.django.pets.app import app  # noqa: E402
 from tests.django.pets.models import Pet  # noqa: E402
 
+try:
+    from django.tasks import task_backends
+except ImportError:
+    from django_tasks import task_backends
+
 PATIENCE_S = 20.0
 ENDED = versions.TaskResultStatus.SUCCESSFUL, versions.TaskResultStatus.FAILED
 
@@ -106,6 +111,20 @@ def test_a_call_waits_for_the_commit() -> None:
 
 
 # ---- connections
+
+
+def test_connections_are_closed_on_the_event_loop_and_on_its_helper_threads() -> None:
+    """Stands before the tests that keep a worker: it has one of its own."""
+    with running_worker(app, pool="asyncio", concurrency=8) as running, opened() as found:
+        results = [tasks.adopt.delay("Rex"), *(tasks.count.delay() for _ in range(3)), tasks.idle.delay()]
+        values = [result.get(timeout=PATIENCE_S) for result in results]
+        again = ended(tasks.on_the_loop.enqueue(100))
+        for result in (*results, again):
+            running.wait("settled", result.id)
+    assert (values[0], values[-1]) == (1, "nothing")
+    assert again.return_value > 100
+    assert len(found) == 5
+    assert {each.connection for each in found} == {None}
 
 
 def test_connections_are_closed_after_each_attempt(worker: RunningWorker) -> None:
@@ -255,6 +274,16 @@ def test_a_broker_without_priorities() -> None:
     assert _priority(told, 0) == {}
     with pytest.raises(versions.InvalidTask, match="no priorities"):
         _priority(told, 1)
+
+
+def test_a_call_that_runs_right_here_has_ended() -> None:
+    pk = Pet.objects.create(name="Rex").pk
+    result = tasks.name_of.using(backend="eager").enqueue(pk)
+    assert (result.status, result.return_value) == (versions.TaskResultStatus.SUCCESSFUL, "Rex")
+    failed = tasks.wrong.using(backend="eager").enqueue()
+    assert failed.status == versions.TaskResultStatus.FAILED
+    assert failed.errors[0].exception_class is LookupError
+    assert not task_backends["eager"].supports_get_result
 
 
 def test_the_app_can_be_named(worker: RunningWorker) -> None:

@@ -29,6 +29,7 @@ if "PETS_POSTGRES" in os.environ:
     }
 TASKS = {
     "default": {"BACKEND": "opsq.contrib.django.tasks.OpsqBackend", "QUEUES": ["default", "slow"]},
+    "eager": {"BACKEND": "opsq.contrib.django.tasks.OpsqBackend", "OPTIONS": {"app": "tests.django.pets.app:eager"}},
     "named": {"BACKEND": "opsq.contrib.django.tasks.OpsqBackend", "OPTIONS": {"app": "tests.django.pets.app:app"}},
 }
 

@@ -71,7 +71,7 @@ def read(id: str) -> dict[str, object]:
         "state": result.state,
         "result": [type(value).__name__, list(value.args)] if isinstance(value, Exception) else value,
         "traceback": result.traceback,
-        "children": [child.id for child in result.children or ()],
+        "children": [child.id for child in result.children or ()] if result.ready() else [],
     }
 
 

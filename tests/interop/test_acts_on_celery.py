@@ -13,7 +13,7 @@ from opsq import Opsq
 from opsq.settings import Settings
 from tests.interop.peers import Place, full_only, running_worker
 from tests.web.chromium import Chromium, find_chromium
-from tests.web.clicking import Hand, running_monitor, until
+from tests.web.clicking import PATIENCE_S, Hand, running_monitor, until
 
 pytestmark = [
     full_only,
@@ -22,8 +22,8 @@ pytestmark = [
 NODE = "stock@here"
 
 
-def test_revoke_terminate_and_grow_on_celery_by_clicking(place: Place, tmp_path: Path) -> None:
-    """Retry is not offered: Celery's events carry no payload, and the page says so."""
+def test_revoke_terminate_retry_and_grow_on_celery_by_clicking(place: Place, tmp_path: Path) -> None:
+    """The calls come from an opsq client, whose events carry the payload, so they can be made again."""
     settings = Settings().replace(data_dir=str(tmp_path / "data"), web_port=0, broker_url=place.broker)
     app = Opsq("clicks", set_as_current=False)
     app.apply_cli({"broker_url": place.broker, "result_backend": place.results})
@@ -50,10 +50,13 @@ def test_revoke_terminate_and_grow_on_celery_by_clicking(place: Place, tmp_path:
         until(lambda: running[0] not in {task["id"] for task in inspect.active()[NODE]}, "the end of the terminated")
         hand.look(f"workers/{NODE}", "Stack dump", "Celery's workers do not know")
         journal.rpush(gates[ids.index(running[1])], "go")
-        page = f"tasks/{running[1]}"
-        until(lambda: "ok" in "".join(hand.rows(page, ".outcome")), "its outcome on the page")
-        assert "no event carried the values of its arguments" in "".join(hand.rows(page, ".why-not"))
+        assert app.AsyncResult(running[1]).get(timeout=PATIENCE_S) == "done"
+        done = app.send_task("fleet_app.add", (2, 3), queue=place.queue)
+        assert done.get(timeout=PATIENCE_S) == 5
+        said = hand.act(f"tasks/{done.id}", "Retry")
+        again = app.AsyncResult(said.rpartition("sent again as ")[2].split()[0])
+        assert again.get(timeout=PATIENCE_S) == 5
         rows = hand.rows("audit", "#audit tbody tr")
-        acts = ["Terminate, task", "Revoke, task", "Grow the pool, worker"]
+        acts = ["Retry, task", "Terminate, task", "Revoke, task", "Grow the pool, worker"]
         assert [act for act, row in zip(acts, rows, strict=True) if act in row and "done" in row] == acts, rows
         assert worker.process.poll() is None

@@ -182,7 +182,8 @@ class Chromium:
         self.call("Input.dispatchMouseEvent", {"type": "mousePressed", "x": x, "y": y, **held})
         for step in range(1, 6):
             at = x + (to_x - x) * step / 5
-            self.call("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": at, "y": y, "button": "left", "buttons": 1})
+            moved = {"type": "mouseMoved", "x": at, "y": y, "button": "left", "buttons": 1}
+            self.call("Input.dispatchMouseEvent", moved)
         self.call("Input.dispatchMouseEvent", {"type": "mouseReleased", "x": to_x, "y": y, **held})
 
     def box(self, selector: str) -> dict[str, float]:

@@ -120,6 +120,12 @@ class Hand:
                 "Input.dispatchMouseEvent", {"type": kind, "x": box[0], "y": box[1], "button": "left", "clickCount": 1}
             )
 
+    def enter(self) -> None:
+        """Press Enter on what has the focus."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        self.browser.call("Input.dispatchKeyEvent", {"type": "keyDown", "text": "\r", **key})
+        self.browser.call("Input.dispatchKeyEvent", {"type": "keyUp", **key})
+
     def wait_for(self, expression: str) -> None:
         """Wait for something of this page or the next; a question that the old page was asked dies with it."""
 

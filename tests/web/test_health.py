@@ -43,8 +43,8 @@ def test_what_is_missing_is_named_in_the_order_of_its_weight() -> None:
 def test_events_that_come_late_are_not_ready(late_s: float) -> None:
     """Through the fold: what a worker stamped long ago arrives now, after others came at once."""
     world = night(minutes=1)
-    for n in range(50):
-        world.tell("worker-heartbeat", "img-1", world.clock.now() - late_s, freq=2.0, active=1, processed=n)
+    for n in range(15):
+        world.tell("task-received", "img-1", world.clock.now() - late_s, f"late-{n}", name="shop.late")
         world.step(1.0)
     answer = client(world)("/readyz")
     assert answer.status_code == (200 if late_s < MOST_LAG_S else 503), answer.text
@@ -77,5 +77,7 @@ def test_a_dead_writer_asks_for_a_new_start() -> None:
 def test_probes_do_not_need_the_accounts(tmp_path: Path) -> None:
     """A broken file lets nobody in; a restart would not mend it."""
     path = tmp_path / "users.json"
+    site = Site(World(), path)
     path.write_text("{")
-    assert Site(World(), path).ask("/healthz").status_code == 200
+    assert site.ask("/healthz").status_code == 200
+    assert site.ask("/", headers=basic("admin")).status_code == 503

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -12,13 +13,14 @@ from opsq.web.live import OPENING, Session, event, stream
 from opsq.web.pages import PAGES, page_named
 from opsq.web.render import Renderer
 from opsq.web.view_common import Ask, parse_ask
+from tests.web.night_hands import NightHands
 from tests.web.world import NIGHT, SHOP, World, night
 
 
 def session(world: World, name: str, **asked: str) -> Session:
     page = page_named(name)
     assert page is not None
-    deps = world.deps()
+    deps = replace(world.deps(), hands=NightHands(world.clock))
     return Session(page, deps, Renderer(Assets.load(), deps.places), parse_ask(name, asked, {}, asked.get("id", "")))
 
 
@@ -41,6 +43,7 @@ def test_the_first_message_holds_every_region(shop: World, name: str) -> None:
     known = {
         "queue": "images", "worker": "opsq@img-1", "type": "shop.images.resize", "task": shop.query.tasks().items[0].id,
         "error": shop.views.errors()[0].fault, "workflow": shop.views.workflows()[0].root,
+        "schedule": "shop.poll-stock",
     }  # fmt: skip
     text = session(shop, name, id=known.get(name, "")).messages()
     assert targets(text) == [region.id for region in page.regions]

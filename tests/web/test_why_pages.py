@@ -60,7 +60,7 @@ def test_the_page_tells_the_sentence_the_evidence_all_causes_and_what_helps(deps
     assert title.startswith(f"Why {EXPORT} 0b7e4c1e waits")
     assert "All 4 slots of reports are busy" in text_of(view.sentence)
     assert Part("reports", "/queues/reports") in view.sentence
-    assert [check.title for check in view.checks][0] == "All slots busy"
+    assert view.checks[0].title == "All slots busy"
     assert len(view.checks) == len(CAUSES)
     assert len(view.proofs[0].rows) == 4
     assert max(row.percent for row in view.proofs[0].rows) == 100

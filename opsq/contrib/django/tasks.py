@@ -31,6 +31,7 @@ from opsq.contrib.django.versions import (
     task_enqueued,
 )
 from opsq.core.app import Opsq
+from opsq.core.eager import EagerResult
 from opsq.core.registry import PROCESS
 from opsq.core.task_options import did_you_mean
 from opsq.errors import OpsqError
@@ -115,7 +116,8 @@ class OpsqBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no types
         try:
             self.app.conf.load()
         except OpsqError as error:
-            yield checks.Error(str(error), obj=f"TASKS[{self.alias!r}]", id="opsq.E001")
+            hint = "import the app in the project's __init__.py, or name it: OPTIONS = {'app': 'project.app:app'}"
+            yield checks.Error(str(error), hint=hint, obj=f"TASKS[{self.alias!r}]", id="opsq.E001")
 
     def _publish(self, app: Opsq, result: Any) -> Any:
         task, facts = result.task, book.facts_of(result)
@@ -137,17 +139,9 @@ class OpsqBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no types
         except BaseException:
             book.forget(app.backend, result.id)
             raise
-        if not app.settings.task_always_eager:
-            return result
-        ended_at = timezone.now().isoformat()
-        meta = ResultMeta(
-            task_id=result.id,
-            status=handle.state,
-            result=handle.result,
-            traceback=handle.traceback,
-            date_done=ended_at,
-        )
-        return book.result_from(result.id, task, facts, meta)
+        if isinstance(handle, EagerResult):
+            return book.result_from(result.id, task, facts, _end_of(handle))
+        return result
 
     def _declared(self, app: Opsq, name: str) -> Any:
         """The task of that name; what a stored document says is never imported."""
@@ -155,6 +149,17 @@ class OpsqBackend(BaseTaskBackend):  # type: ignore[misc]  # Django has no types
         if name not in app.tasks:
             app.import_task_modules()
         return django_task_of(app.tasks.get(name))
+
+
+def _end_of(handle: EagerResult[Any]) -> ResultMeta:
+    """How a call ended that ran right here, with ``task_always_eager``."""
+    return ResultMeta(
+        task_id=handle.id,
+        status=handle.state,
+        result=handle.result,
+        traceback=handle.traceback,
+        date_done=timezone.now().isoformat(),
+    )
 
 
 def _queue(app: Opsq, name: str) -> str | None:

@@ -85,7 +85,7 @@ class PolledBackend:
         try:
             yield
         except self._faults as error:
-            raise BackendUnavailable(f"result store {self._name}: {_reason(error)}") from error
+            raise BackendUnavailable(f"result store {self._name}: {reason(error)}") from error
 
     # ---- the steps of a store
 
@@ -111,7 +111,7 @@ def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
         yield ids[start : start + _IDS_PER_STEP]
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """What a client's error says, in one line: many add their whole state, or advice, below or behind."""
     cause = getattr(error, "orig", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]

@@ -22,6 +22,7 @@ from redis.retry import Retry
 from opsq.core.backends.base import Capabilities, Kind
 from opsq.core.backends.document import is_success
 from opsq.core.backends.keys import key_of, key_prefix
+from opsq.core.backends.polled import reason
 from opsq.core.backends.redis_address import Connect, connector
 from opsq.core.backends.redis_chord import RedisChords
 from opsq.core.backends.redis_waiting import Listener, RedisSubscription
@@ -147,7 +148,7 @@ class RedisBackend(RedisChords):
         try:
             yield self._client
         except (redis.RedisError, OSError) as error:
-            raise BackendUnavailable(f"result store {mask_url(self._url)}: {error}") from error
+            raise BackendUnavailable(f"result store {mask_url(self._url)}: {reason(error)}") from error
 
     def _open(self) -> None:
         with self._lock:

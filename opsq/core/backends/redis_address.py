@@ -6,7 +6,8 @@ ask the sentinels for the primary at every new connection, so they follow a fail
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -75,14 +76,35 @@ def _through_sentinels(url: str, options: dict[str, Any], transport: Mapping[str
     database = each[0].path.strip("/") or "0"
     login = {"username": each[0].username, "password": each[0].password}
     options |= {key: unquote(value) for key, value in login.items() if value}
-    of_sentinels = {"socket_timeout": options.get("socket_connect_timeout") or options.get("socket_timeout")}
-    make: Any = Sentinel
-    sentinels = make(
+    # One that is away costs one try, not several with pauses: the next one knows as much.
+    of_sentinels = {
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": options.get("socket_connect_timeout") or options.get("socket_timeout"),
+    }
+    sentinels = _Sentinels(
         places,
         min_other_sentinels=int(transport.get("min_other_sentinels", 0)),
         sentinel_kwargs={**of_sentinels, **(transport.get("sentinel_kwargs") or {})},
     )
     return partial(sentinels.master_for, str(name), **{**options, "db": int(database)})
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that one thread asks at a time.
+
+    redis-py puts whoever answered first in front of its list, and a second thread that walks over the list
+    at that moment can miss the only one that answers.
+    """
+
+    def __init__(self, places: Sequence[tuple[str, int]], **options: Any) -> None:
+        make: Any = super().__init__
+        make(places, **options)
+        self._asking = threading.Lock()
+
+    def discover_master(self, service_name: str) -> Any:
+        """The address of the primary."""
+        with self._asking:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
 
 
 def _with_checks(url: str) -> str:

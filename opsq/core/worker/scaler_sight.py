@@ -20,8 +20,6 @@ from opsq.core.worker.scaler_machine import MachineWatch
 from opsq.core.worker.scaler_watch import Place, Watch
 from opsq.core.worker.scaler_windows import LONG_S, Arrivals, RunTimes, Window
 
-#: Places of a queue whose ages the policy is told.
-PLACES: Final = 4
 #: Over so many seconds the last tasks tell whether most fail, and how much gets done.
 ENDED_S: Final = 60
 DONE_S: Final = 10
@@ -148,7 +146,7 @@ class Sight:
         service_s, spread, recent_s, recently = self._service(name, now)
         return QueueView(
             name=name, depth=depth,
-            ages=arrivals.ages(now, depth, PLACES, seen.oldest_age_s if seen is not None else None),
+            ages=arrivals.ages(now, depth, seen.oldest_age_s if seen is not None else None),
             rate=rate, rate_now=rate_now, retry_rate=again, dispersion=arrivals.dispersion(now),
             service_s=service_s, service_cv2=spread, service_now_s=recent_s, service_now_count=recently,
             occupied=float(self._occupied(name, entries)),

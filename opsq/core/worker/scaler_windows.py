@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from opsq.autoscale import arrivals
+
 LONG_S = 60
 SHORT_S = 15
 #: Run times are read over the long window, or over so much more when too few tasks ended in it.
@@ -74,35 +76,13 @@ class Arrivals:
         return max(0.0, count) / long_s, self._counts.since(now, SHORT_S) / short_s, max(0.0, again) / long_s
 
     def dispersion(self, now: float) -> float:
-        """Variance over mean of the arrivals per second; 1, as of chance alone, while too little is known."""
+        """Variance over mean of the arrivals per second, of the whole seconds since it began."""
         lasted = int(min(now - self._began, LONG_S))
-        seconds = self._counts.by_second(now)[1 : lasted + 1]
-        if len(seconds) < 2 or not sum(seconds):
-            return 1.0
-        mean = sum(seconds) / len(seconds)
-        return sum((one - mean) ** 2 for one in seconds) / len(seconds) / mean
+        return arrivals.dispersion(self._counts.by_second(now)[1 : lasted + 1])
 
-    def ages(self, now: float, waiting: float, places: int, oldest_s: float | None = None) -> tuple[float, ...]:
-        """How long messages have waited at ``places`` even places of a queue served in order, oldest first.
-
-        The newest ones wait: of each place the second is sought in which it came. oldest_s: what the broker says of
-        the oldest, which no other exceeds.
-        """
-        if waiting <= 0:
-            return ()
-        places = max(1, min(places, int(waiting)))
-        seconds = self._counts.by_second(now)
-        found, back, passed = [], 0, 0.0
-        for place in range(places - 1, -1, -1):
-            behind = waiting - waiting * place / places
-            while back < len(seconds) and passed + seconds[back] < behind:
-                passed += seconds[back]
-                back += 1
-            found.append(float(back))
-        ages = found[::-1]
-        if oldest_s is not None:
-            ages = [oldest_s, *(min(age, oldest_s) for age in ages[1:])]
-        return tuple(ages)
+    def ages(self, now: float, waiting: float, oldest_s: float | None = None) -> tuple[float, ...]:
+        """How long messages have waited at even places of the queue, oldest first; see ``arrivals.waiting_ages``."""
+        return arrivals.waiting_ages(self._counts.by_second(now), waiting, oldest_s)
 
 
 class RunTimes:

@@ -20,6 +20,8 @@ WORKER: Final = "worker"
 SLOT: Final = "slot"
 ENDED: Final = "ended"
 NOWHERE: Final = "unknown"
+#: An answer so much later than the latest event is not contradicted by one that is on its way.
+SETTLES_S: Final = 3.0
 UP: Final = frozenset({ONLINE, LATE})
 GONE: Final = frozenset({LOST, OFFLINE})
 
@@ -38,14 +40,14 @@ class Node(Struct, frozen=True, kw_only=True):
 
     answered: whether it answered when it was asked just now, None when nobody asked. running, reserved, waiting: what
     it has in slots, ready for one, and held for a time or a rate, each in its order. registered: task name -> rate
-    limit as written. revoked: whether it holds this task for revoked. started_at: when this process of it was first
-    heard. paused: of its heartbeat, ``queue NAME`` and ``task NAME``.
+    limit as written. revoked: whether it holds this task for revoked. replaced_at: when this process of it took
+    the place of another. paused: of its heartbeat, ``queue NAME`` and ``task NAME``.
     """
 
     name: str
     status: str = "unknown"
     last_seen_at: float | None = None
-    started_at: float | None = None
+    replaced_at: float | None = None
     consumes: bool | None = None
     slots: int | None = None
     busy: int | None = None
@@ -63,6 +65,11 @@ class Node(Struct, frozen=True, kw_only=True):
     def alive(self) -> bool:
         """Whether it is taken to be there: an answer counts more than heartbeats."""
         return bool(self.answered) or self.status == ONLINE or (self.status == LATE and self.answered is None)
+
+    def lists(self, id: str) -> bool:
+        """Whether it answered that it has this task."""
+        listed = [*(self.running or ()), *(self.reserved or ()), *(self.waiting or ())]
+        return bool(self.answered) and any(one.id == id for one in listed)
 
     @property
     def busy_slots(self) -> int | None:
@@ -107,7 +114,8 @@ class Case(Struct, frozen=True, kw_only=True):
 
     holder: the worker that has it. driver: kind of broker; lease_s: how long a dead worker's deliveries stay with it
     there. usual: runs of the last day by type; pace: those of the last minutes. slower: of the type that fills most
-    slots. stored: its state in the result store. lacks: what could not be
+    slots. stored: its state in the result store.
+    answered_after_s: how much later than its latest event workers were asked. lacks: what could not be
     found out, and why.
     """
 
@@ -127,6 +135,7 @@ class Case(Struct, frozen=True, kw_only=True):
     lacks: tuple[str, ...] = ()
     stored: str | None = None
     slower: Slower | None = None
+    answered_after_s: float = 3_600.0
 
     @property
     def id(self) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from opsq import words
-from opsq.events.diagnosis.case import BROKER, ENDED, SLOT, Case
+from opsq.events.diagnosis.case import BROKER, ENDED, SETTLES_S, SLOT, WORKER, Case
 from opsq.events.diagnosis.queue_causes import UNKNOWN_NAME, queue_named
 from opsq.events.diagnosis.records import UNKNOWN, Proof, Said, Verdict, the_worker
 from opsq.events.diagnosis.slot_causes import rows_of
@@ -78,6 +78,8 @@ def _unknown_there(case: Case) -> Told:
 def runs(case: Case) -> Told:
     """It has a slot: for how long, against what is usual."""
     assert case.task is not None
+    if _let_go(case):
+        return _no_longer(case)
     item, node, usual = case.task.item, case.holder, case.usual_of(case.type)
     since_at = next(
         (one.since_at for one in (node.running or () if node else ()) if one.id == case.id), item.started_at
@@ -116,10 +118,30 @@ def runs(case: Case) -> Told:
     )
 
 
+def _let_go(case: Case) -> bool:
+    """Whether the worker that has it by its events answers that it has it no longer."""
+    node = case.holder
+    if node is None or node.running is None or not node.answered or case.answered_after_s < SETTLES_S:
+        return False
+    return not node.lists(case.id)
+
+
+def _no_longer(case: Case) -> Told:
+    assert case.holder is not None
+    said: Said = ("By its events ", the_worker(case.holder.name), " has it, but it answers that it has it no longer.")
+    return Told(
+        said=said,
+        lead=("What became of it has not been heard: the next event is on its way, or was lost.",),
+        waits=True,
+    )
+
+
 def open_question(case: Case, verdicts: tuple[Verdict, ...]) -> Told:
     """No cause holds: it is about to start, it is nowhere, or too little is known."""
     if case.task is None:
         return _of_queue(case)
+    if case.where == WORKER and _let_go(case):
+        return _no_longer(case)
     unknown = [each for each in verdicts if each.found.answer == UNKNOWN]
     age_s = case.now - case.task.item.at
     if case.stored is not None and case.stored in states.READY_STATES:

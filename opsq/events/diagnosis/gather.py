@@ -7,8 +7,8 @@ Thread: any; blocks on the store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
@@ -52,6 +52,19 @@ _WHERE: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
+class Sight(NamedTuple):
+    """What a case is gathered from. types: task types over a window in seconds, which pages share among viewers."""
+
+    query: Query
+    views: Views
+    types: Callable[[float], Sequence[TaskTypeItem]]
+
+
+def sight(query: Query, views: Views) -> Sight:
+    """Read everything anew."""
+    return Sight(query, views, query.task_types)
+
+
 def queue_of(task: TaskDetail) -> str | None:
     """The queue of a task; a Celery worker tells only the routing key, which is the queue's name by default."""
     return task.item.queue or task.routing_key
@@ -71,14 +84,17 @@ def question_of(query: Query, task: TaskDetail | None, queue: str | None) -> Que
 
 
 def task_case(
-    query: Query, views: Views, task: TaskDetail, looked: Looked, *, now: float, lease_s: float,
+    seen: Sight, task: TaskDetail, looked: Looked, *, now: float, lease_s: float,
     stored: str | None = None,
 ) -> Case:  # fmt: skip
     """The case of one task. lease_s: of the broker. stored: its state in the result store, None when not looked."""
     item, queue = task.item, queue_of(task)
-    nodes = _nodes(query, views, queue, looked, item.worker)
+    nodes = _nodes(seen, queue, looked, item.worker)
+    heard_at = _heard_at(task)
+    if looked.at < heard_at:  # what its worker held then says nothing of now
+        nodes = tuple(structs.replace(node, reserved=None, waiting=None) for node in nodes)
     where, holder = _located(task, nodes)
-    line = _line(query, queue, looked, task if where == BROKER else None, now) if queue is not None else None
+    line = _line(seen.query, queue, looked, task if where == BROKER else None, now) if queue is not None else None
     lacks = [*(looked.lacks if where != ENDED else ()), *([] if queue is not None else ["no event told its queue"])]
     return Case(
         now=now,
@@ -90,19 +106,20 @@ def task_case(
         eta_at=_eta(task, holder, where),
         expires_at=moment(task.expires),
         orders=_orders(looked, item.id, queue, item.type),
-        usual=usual_runs(query.task_types(DAY_S)),
-        pace=usual_runs(query.task_types(PACE_S), LEAST_RUNS),
+        usual=usual_runs(seen.types(DAY_S)),
+        pace=usual_runs(seen.types(PACE_S), LEAST_RUNS),
         driver=looked.driver,
         lease_s=lease_s,
         lacks=tuple(lacks),
         stored=stored,
-        slower=_slower(query, views, nodes, line),
+        answered_after_s=looked.at - heard_at,
+        slower=_slower(seen, nodes, line),
     )
 
 
-def queue_case(query: Query, views: Views, queue: str, looked: Looked, *, now: float, lease_s: float) -> Case:
+def queue_case(seen: Sight, queue: str, looked: Looked, *, now: float, lease_s: float) -> Case:
     """The case of one queue: why what waits in it does not run."""
-    line, nodes = _line(query, queue, looked, None, now), _nodes(query, views, queue, looked, None)
+    line, nodes = _line(seen.query, queue, looked, None, now), _nodes(seen, queue, looked, None)
     return Case(
         now=now,
         task=None,
@@ -110,16 +127,16 @@ def queue_case(query: Query, views: Views, queue: str, looked: Looked, *, now: f
         nodes=nodes,
         where=BROKER,
         orders=_orders(looked, "", queue, None),
-        usual=usual_runs(query.task_types(DAY_S)),
-        pace=usual_runs(query.task_types(PACE_S), LEAST_RUNS),
+        usual=usual_runs(seen.types(DAY_S)),
+        pace=usual_runs(seen.types(PACE_S), LEAST_RUNS),
         driver=looked.driver,
         lease_s=lease_s,
         lacks=looked.lacks,
-        slower=_slower(query, views, nodes, line),
+        slower=_slower(seen, nodes, line),
     )
 
 
-def _slower(query: Query, views: Views, nodes: Sequence[Node], line: Line | None) -> Slower | None:
+def _slower(seen: Sight, nodes: Sequence[Node], line: Line | None) -> Slower | None:
     """Whether the type that fills most slots of the queue's workers, all of them, runs longer than it did."""
     serving = [node for node in nodes if node.consumes and node.alive]
     types = Counter(one.type for node in serving for one in node.running or () if one.type is not None)
@@ -127,9 +144,9 @@ def _slower(query: Query, views: Views, nodes: Sequence[Node], line: Line | None
     if line is None or not types or not full:
         return None
     type = types.most_common(1)[0][0]
-    told = [(entry.at, entry.detail) for node in serving for entry in views.worker_history(node.name)
+    told = [(entry.at, entry.detail) for node in serving for entry in seen.views.worker_history(node.name)
             if entry.what == "version"]  # fmt: skip
-    return slower(type, query.series(HOUR_S, type=type, width_s=60), told)
+    return slower(type, seen.query.series(HOUR_S, type=type, width_s=60), told)
 
 
 def usual_runs(types: Iterable[TaskTypeItem], least: int = 1) -> dict[str, Usual]:
@@ -141,14 +158,14 @@ def usual_runs(types: Iterable[TaskTypeItem], least: int = 1) -> dict[str, Usual
     }
 
 
-def _nodes(query: Query, views: Views, queue: str | None, looked: Looked, holder: str | None) -> tuple[Node, ...]:
-    known = {worker.name: worker for worker in query.workers()}
+def _nodes(seen: Sight, queue: str | None, looked: Looked, holder: str | None) -> tuple[Node, ...]:
+    known = {worker.name: worker for worker in seen.query.workers()}
     names = [*known, *(name for name in looked.answers if name not in known)]
     if holder is not None and holder not in names:
         names.append(holder)
     found = [_node(name, known.get(name), queue, looked) for name in names]
     relevant = [node for node in found if node.consumes is not False or node.name == holder or node.answered]
-    return tuple(_with_life(_with_running(node, query), views) for node in relevant[:MOST_NODES])
+    return tuple(_with_life(_with_running(node, seen.query), seen.views) for node in relevant[:MOST_NODES])
 
 
 def _node(name: str, item: WorkerItem | None, queue: str | None, looked: Looked) -> Node:
@@ -199,8 +216,9 @@ def _with_running(node: Node, query: Query) -> Node:
 
 
 def _with_life(node: Node, views: Views) -> Node:
-    begun = [entry.at for entry in views.worker_history(node.name) if entry.what in ("started", "restarted")]
-    return structs.replace(node, started_at=max(begun)) if begun else node
+    """When this process of it took the place of another; a first start is only when it was first heard."""
+    begun = [entry.at for entry in views.worker_history(node.name) if entry.what == "restarted"]
+    return structs.replace(node, replaced_at=max(begun)) if begun else node
 
 
 def _located(task: TaskDetail, nodes: Sequence[Node]) -> tuple[str, Node | None]:
@@ -214,6 +232,14 @@ def _located(task: TaskDetail, nodes: Sequence[Node]) -> tuple[str, Node | None]
                 return where, node
     where = _WHERE.get(item.state, NOWHERE)
     return where, _named(nodes, item.worker) if where in (WORKER, SLOT) else None
+
+
+def _heard_at(task: TaskDetail) -> float:
+    """The latest moment that events tell of the task; what was answered before that is older than they are."""
+    times = [
+        at for one in task.tries for at in (one.published_at, one.delivered_at, one.slot_at, one.started_at) if at
+    ]  # fmt: skip
+    return max(times, default=0.0)
 
 
 def _named(nodes: Sequence[Node], name: str | None) -> Node | None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from opsq import words
 from opsq.events.diagnosis.answers import per_s
-from opsq.events.diagnosis.case import BROKER, ENDED, GONE, SLOT, Case, Node
+from opsq.events.diagnosis.case import BROKER, ENDED, GONE, SETTLES_S, SLOT, Case, Node
 from opsq.events.diagnosis.queue_causes import named
 from opsq.events.diagnosis.records import NO, UNKNOWN, YES, Finding, Proof, Ref, Said, the_type, the_worker
 from opsq.events.diagnosis.slot_causes import MOST_ROWS, rows_of, running_there, soonest
@@ -16,8 +16,7 @@ DIED: Final = "worker-died"
 ETA: Final = "eta"
 RATE: Final = "rate-limit"
 PREFETCHED: Final = "prefetched"
-#: A worker that answers and does not have what events say it has: events of the last moments may be on their way.
-SETTLES_S: Final = 5.0
+SOLO: Final = "solo"
 CELERY_VISIBILITY_S: Final = 3_600.0
 
 
@@ -41,10 +40,12 @@ def worker_died(case: Case) -> Finding:
         return Finding(UNKNOWN, "unknown: which worker has it was not told")
     silent_s = case.now - node.last_seen_at if node.last_seen_at is not None else None
     heard = f"heard last {words.ago(silent_s)}" if silent_s is not None else "never heard"
+    if node.pool == SOLO and not node.ours and not node.answered and case.where == SLOT:
+        return Finding(UNKNOWN, "unknown: Celery's solo pool neither beats nor answers while a task runs")
     if node.status in GONE and not node.answered:
         return _died(case, node, f"{node.status}, {heard}")
     if _replaced(case, node):
-        return _died(case, node, f"started anew {words.ago(case.now - (node.started_at or case.now))}")
+        return _died(case, node, f"started anew {words.ago(case.now - (node.replaced_at or case.now))}")
     if node.answered:
         return Finding(NO, f"no: {words.short_host(node.name)} answers")
     if node.answered is False and node.status == LATE:
@@ -56,16 +57,11 @@ def worker_died(case: Case) -> Finding:
 
 def _replaced(case: Case, node: Node) -> bool:
     """Whether this process of the worker began after the task was given to the one before."""
-    if case.task is None or node.started_at is None or _listed(case, node):
+    if case.task is None or node.replaced_at is None or node.lists(case.id):
         return False
     tries = case.task.tries
     taken_at = max((one.started_at or one.slot_at or one.delivered_at or 0.0 for one in tries), default=0.0)
-    return 0.0 < taken_at < node.started_at - 0.5
-
-
-def _listed(case: Case, node: Node) -> bool:
-    listed = [*(node.running or ()), *(node.reserved or ()), *(node.waiting or ())]
-    return bool(node.answered) and any(one.id == case.id for one in listed)
+    return 0.0 < taken_at < node.replaced_at - 0.5
 
 
 def _died(case: Case, node: Node, text: str) -> Finding:
@@ -162,7 +158,8 @@ def rate_limited(case: Case) -> Finding:
     limit, mine = _limit(node, type_name), _rated(case, node)
     if mine is not None and not _paused_type(case):
         return _limited(case, node, limit, *mine)
-    if limit is not None and mine is None and not _listed(case, node) and _settled(case) and node.ours is False:
+    nowhere = not node.lists(case.id) and case.answered_after_s > SETTLES_S
+    if limit is not None and nowhere and node.ours is False:
         # A Celery worker names those that wait for a rate nowhere.
         return _limited(case, node, limit, None, None)
     return Finding(NO, f"no: {limit} on this type, and it is let through" if limit else "no: none on this type")
@@ -180,11 +177,6 @@ def _rated(case: Case, node: Node) -> tuple[int, int] | None:
 
 def _paused_type(case: Case) -> bool:
     return case.orders.type_paused is not None or any(f"task {case.type}" in node.paused for node in case.nodes)
-
-
-def _settled(case: Case) -> bool:
-    taken = [one.delivered_at for one in case.task.tries if one.delivered_at] if case.task is not None else []
-    return not taken or case.now - max(taken) > SETTLES_S
 
 
 def _limited(case: Case, node: Node, limit: str | None, place: int | None, of: int | None) -> Finding:
@@ -232,7 +224,8 @@ def prefetched(case: Case) -> Finding:
     if case.eta_at is not None and case.eta_at > case.now:
         return Finding(NO, "no: it waits for its time")
     if node.reserved is None:
-        return Finding(UNKNOWN, f"unknown: {words.short_host(node.name)} did not answer")
+        why = "did not answer" if node.answered is False else "was not asked since it took it"
+        return Finding(UNKNOWN, f"unknown: {words.short_host(node.name)} {why}")
     if not any(one.id == case.id for one in node.reserved):
         return Finding(NO, "no: it is not among what its worker has ready")
     return _prefetched(case, node)

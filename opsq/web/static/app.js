@@ -59,7 +59,21 @@
 
   // ---- live: pause takes the stream element away, live puts a fresh one in its place
   let paused = false;
-  let streamUrl = $('#live')?.getAttribute('hx-sse:connect') || '';
+  const streamUrl = $('#live')?.dataset.stream || '';
+  const goLive = () => {
+    const live = document.createElement('div');
+    live.id = 'live';
+    live.hidden = true;
+    live.setAttribute('hx-sse:connect', streamUrl);
+    live.setAttribute('hx-trigger', 'load, every 5s');
+    live.setAttribute('hx-swap', 'none');
+    $('#live')?.remove();
+    document.body.append(live);
+    window.htmx?.process(live);
+  };
+  // htmx goes over the page from a timer that may run before its extension for streams is loaded; an element that was
+  // there by then would never be connected. So the element comes after both.
+  if (streamUrl) document.addEventListener('DOMContentLoaded', () => setTimeout(goLive));
   const setPaused = (on) => {
     if (on === paused || !streamUrl) return;
     paused = on;
@@ -73,14 +87,7 @@
       banner('paused', `Paused at ${new Date(serverNow() * 1000).toISOString().slice(11, 19)} UTC.`, 'The numbers stay as they were.', 'Go live');
     } else {
       banner('paused', null);
-      const live = document.createElement('div');
-      live.id = 'live';
-      live.hidden = true;
-      live.setAttribute('hx-sse:connect', streamUrl);
-      live.setAttribute('hx-trigger', 'load, every 5s');
-      live.setAttribute('hx-swap', 'none');
-      document.body.append(live);
-      window.htmx?.process(live);
+      goLive();
     }
   };
 
@@ -271,6 +278,7 @@
     k: () => move(-1),
     Enter: openRow,
     c: () => copy($('[data-copy]')?.dataset.copy || ''),
+    w: () => $('#why-line .more')?.click(),
     t: switchTheme,
     d: switchDensity,
     '[': () => range(-1),
@@ -288,7 +296,7 @@
       return;
     }
     if (e.key === 'g') { leader = Date.now(); return; }
-    if (e.key === 'Enter' && !$('tr.cursor')) return;
+    if (e.key === 'Enter' && (!$('tr.cursor') || e.target.closest?.('a, button, summary'))) return;
     const act = actions[e.key];
     if (act) { e.preventDefault(); act(); }
   });

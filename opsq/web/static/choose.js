@@ -64,6 +64,7 @@
   // What is meant is either the chosen ones or everything under the line, never both.
   form.addEventListener('formdata', (e) => { if (!line.disabled) e.formData.delete('id'); });
 
+  // Before the page's own keys: Escape closes a dialog there, and must not clear what it was about as well.
   document.addEventListener('keydown', (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector('dialog[open]')) return;
     if (e.target.matches?.('input:not([type="checkbox"]), textarea, select')) return;
@@ -72,7 +73,7 @@
       if (box) { e.preventDefault(); box.checked = !box.checked; line.disabled = true; last = box; tell(); }
     }
     if (e.key === 'Escape') choose(boxes(), false);
-  });
+  }, true);
   document.addEventListener('htmx:sse:after:message', tell);
   document.addEventListener('htmx:after:swap', tell);
   tell();

@@ -14,6 +14,8 @@ app = Celery("pets")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 
+eager = Celery("eager", task_always_eager=True, broker="memory://", backend="disabled", set_as_current=False)
+
 
 def session() -> int:
     """The number of this connection's session in PostgreSQL."""

@@ -168,7 +168,8 @@ def test_a_name_that_no_worker_knows() -> None:
         ({"status": "online", "last_seen_at": NOW - 2, "answered": False}, UNKNOWN),
         ({"status": "online", "answered": True}, NO),
         ({"status": "lost", "answered": True}, NO),
-        ({"status": "online", "answered": True, "started_at": NOW - 5}, YES),
+        ({"status": "lost", "answered": False, "pool": "solo", "ours": False}, UNKNOWN),
+        ({"status": "online", "answered": True, "replaced_at": NOW - 5}, YES),
     ],
 )
 def test_its_worker_died(facts: dict[str, Any], answer: str) -> None:
@@ -247,6 +248,14 @@ def test_nothing_asked_is_unknown_and_never_no() -> None:
     assert found.waits
     unsure = {cause for cause, answer in answers(found).items() if answer == UNKNOWN}
     assert unsure >= {"revoked", "unknown-name", "rate-limit", "no-consumer", "slots-busy", "paused"}
+
+
+@pytest.mark.parametrize(("state", "where"), [("STARTED", SLOT), ("RECEIVED", WORKER)])
+def test_a_worker_that_has_it_no_longer_is_believed(state: str, where: str) -> None:
+    tries = (Try(number=1, state=state, delivered_at=NOW - 30),)
+    holder = node(reserved=(), waiting=())
+    found = diagnose(case(holder, of=task(state, worker="opsq@w1", tries=tries), where=where))
+    assert plain(found.sentence) == "By its events w1 has it, but it answers that it has it no longer."
 
 
 def test_a_task_that_is_nowhere_is_said_to_be() -> None:

@@ -40,11 +40,11 @@ def test_the_newest_wait_so_the_oldest_is_as_old_as_their_seconds() -> None:
     arrivals = Arrivals(began=0.0)
     for second in range(20):
         arrivals.add(second, 5.0, 0.0)
-    assert arrivals.ages(19.9, 20.0, 4) == (3.0, 2.0, 1.0, 0.0)
-    assert arrivals.ages(19.9, 20.0, 4, oldest_s=1.5) == (1.5, 1.5, 1.0, 0.0)
-    assert arrivals.ages(19.9, 0.0, 4) == ()
+    assert arrivals.ages(19.9, 20.0) == (3.0, 2.0, 1.0, 0.0)
+    assert arrivals.ages(19.9, 20.0, oldest_s=1.5) == (1.5, 1.5, 1.0, 0.0)
+    assert arrivals.ages(19.9, 0.0) == ()
     # What was there before anything was counted is as old as the window is long.
-    assert arrivals.ages(19.9, 1000.0, 4)[0] == 60.0
+    assert arrivals.ages(19.9, 1000.0)[0] == 60.0
 
 
 def test_rare_runs_are_read_over_more_time() -> None:
