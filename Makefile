@@ -37,10 +37,11 @@ lint: install ## ruff and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-interop: install ## Real Celery and opsq, both ways
-	@scripts/install-servers
+interop: install ## Real Celery and opsq, both ways, and every result store
+	@scripts/install-servers all
+	@scripts/install-cassandra
 	@scripts/install-interop
-	@INTEROP=full $(BIN)/python -m pytest -q tests/interop
+	@INTEROP=full $(BIN)/python -m pytest -q tests/interop tests/contract/test_*_results.py tests/contract/test_results_apart.py
 
 chaos: install ## Kill things for several minutes and count what is lost
 	@scripts/install-servers all

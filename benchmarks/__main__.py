@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from benchmarks import (
     autoscale,
+    autoscale_live,
     cpu,
     enqueue,
     events_cost,
@@ -51,6 +52,7 @@ BENCHMARKS = {
     "pages": pages,
     "peers": contest,
     "autoscale": autoscale,
+    "autoscale_live": autoscale_live,
 }
 POOLS = sorted(filling.DEFAULT_SLOTS)
 # What `all` runs, each in a process of its own so that none warms up the next.

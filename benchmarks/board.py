@@ -54,6 +54,11 @@ class Board:
         rows = range(first, first + count)
         return [ROW.unpack_from(self._map, self.size + row * ROW.size)[0] for row in rows if self._map[row]]
 
+    def lengths(self) -> list[float]:
+        """How long each row ran, in seconds."""
+        rows = [ROW.unpack_from(self._map, self.size + row * ROW.size) for row in range(self.size) if self._map[row]]
+        return [ended - started for started, ended in rows]
+
     def span(self) -> tuple[float, float]:
         """First start and last end, epoch seconds."""
         rows = [ROW.unpack_from(self._map, self.size + row * ROW.size) for row in range(self.size) if self._map[row]]

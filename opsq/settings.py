@@ -428,8 +428,10 @@ class Settings:
         chosen = self.result_backend
         if chosen in ("disabled", "disabled://"):
             return None
-        if chosen == "database" and self.database_url:
-            return self.database_url
+        if chosen in ("database", "db") and self.database_url:
+            return f"db+{self.database_url.removeprefix('db+')}"
+        if chosen == "cache" and self.cache_backend:
+            return f"cache+{self.cache_backend}"
         if chosen in ("sqlite", "sqlite://") or (not chosen and self.embedded()):
             return "sqlite:///" + self.data_path("results.db")
         return chosen or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,8 +62,22 @@ _PROPERTIES: Final = {
 }
 
 
+KEYSPACE: Final = "shop"
+# In a process of its own: the driver imports eventlet where that is installed.
+_MAKE_KEYSPACE: Final = f"""\
+import sys, warnings
+warnings.simplefilter("ignore")
+from cassandra.cluster import Cluster
+cluster = Cluster(["127.0.0.1"], port=int(sys.argv[1]))
+cluster.connect().execute(
+    "CREATE KEYSPACE {KEYSPACE} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+)
+cluster.shutdown()
+"""
+
+
 class CassandraServer(NamedTuple):
-    """One node. port: of its native protocol."""
+    """One node with an empty keyspace, ``KEYSPACE``. port: of its native protocol."""
 
     port: int
 
@@ -90,6 +105,7 @@ def cassandra_server(folder: Path) -> Iterator[CassandraServer]:
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             _wait(native, process)
+            subprocess.run([sys.executable, "-c", _MAKE_KEYSPACE, str(native)], check=True, capture_output=True)
             yield CassandraServer(native)
         finally:
             process.terminate()

@@ -92,7 +92,7 @@ def finding(item: DecisionItem) -> str:
 def reason(item: DecisionItem) -> str:
     """Why, in the words of the bounds that decided; empty when the record says nothing."""
     said = [one.text for name in (item.winner, item.capped_by) if (one := bound(item, name)) is not None and one.text]
-    return "; ".join(_sentence(text) for text in said) if said else item.text
+    return "; ".join(_sentence(text) for text in said).replace("`", "") if said else item.text
 
 
 def bound(item: DecisionItem, name: str | None) -> DecidedBound | None:

@@ -32,8 +32,12 @@ def add_canvas_tasks(app: Opsq) -> None:
         interval: float | None = None,
         max_retries: int | None = None,
         result: Iterable[Any] = (),
+        **_of_celery: Any,
     ) -> None:
-        """Publish a chord's body once all results of its header are stored; look again later otherwise."""
+        """Publish a chord's body once all results of its header are stored; look again later otherwise.
+
+        _of_celery: what Celery's own unlocking task keeps for its retries, such as ``_chord_unlock_exchange_type``.
+        """
         pause_s = interval or app.settings.result_chord_retry_interval
         members = [parse_ref(each) for each in result]
         if is_counted(callback) and counts(app.backend):

@@ -112,7 +112,8 @@ class BackendContract:
             assert backend.put("task", id, data, state="STARTED", ttl_s=60)
             assert backend.get("task", id) == data
             assert backend.get("group", id) is None
-        for value in ("", "x" * 300_000, {"é\0": [1, 2.5, None, True]}, [[], {}], -1):
+        values: tuple[object, ...] = ("", "x" * 300_000, {"é\0": [1, 2.5, None, True]}, [[], {}], -1)
+        for value in values:
             id = unique()
             assert put(backend, id, "SUCCESS", value)
             assert reads(backend, id, "SUCCESS", value)

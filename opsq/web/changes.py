@@ -190,7 +190,7 @@ class Mark:
     @property
     def width(self) -> int:
         """Room that the label takes, in pixels, wide rather than narrow."""
-        return 12 + round(6.2 * len(self.label))
+        return 12 + round(6.7 * len(self.label))
 
 
 def marks(plot: Plot | None, known: Sequence[Change]) -> tuple[Mark, ...]:

@@ -54,6 +54,9 @@ BROKER_S: Final = 5.0
 MAX_FLOWS: Final = 200
 MAX_WORKER_SERIES: Final = 30
 USUAL_WINDOW_S: Final = 86_400.0
+#: Figures of a window are read again when a part of so many of it went by, at the latest after MOST_KEPT_S seconds.
+KEPT_PARTS: Final = 8_640
+MOST_KEPT_S: Final = 30.0
 MOST_BUCKETS: Final = 120
 
 
@@ -78,8 +81,13 @@ def width_for(chosen: Range) -> int | None:
 
 def task_types(deps: Deps, shown: Range) -> tuple[TaskTypeItem, ...]:
     """Read the task types of a range."""
-    key = ("types", shown.length_s, shown.end_at)
-    return _history(deps, key, lambda: deps.query.task_types(shown.length_s, until=shown.end_at))
+    return _types_over(deps, shown.length_s, shown.end_at)
+
+
+def _types_over(deps: Deps, length_s: float, end_at: float | None = None) -> tuple[TaskTypeItem, ...]:
+    keep_s = min(MOST_KEPT_S, max(HISTORY_S, length_s / KEPT_PARTS))
+    key = ("types", length_s, end_at)
+    return deps.memo.get(key, keep_s, lambda: deps.query.task_types(length_s, until=end_at))
 
 
 def task_page(deps: Deps, asked: Filter, ask: Ask) -> tuple[TaskPage, Facets]:
@@ -107,7 +115,7 @@ def usual(deps: Deps, type_name: str | None) -> Usual:
     """Read what is usual for a type."""
     if type_name is None:
         return Usual()
-    read = _history(deps, ("types", "usual"), lambda: deps.query.task_types(USUAL_WINDOW_S))
+    read = _types_over(deps, USUAL_WINDOW_S)
     found = next((item for item in read if item.name == type_name), None)
     return Usual(found.broker, found.prefetch, found.run) if found else Usual()
 
@@ -166,7 +174,7 @@ def series_over(
 
 def usual_runs(deps: Deps) -> dict[str, Percentiles | None]:
     """Read how long each task type ran over the last day."""
-    read = _history(deps, ("types", "usual"), lambda: deps.query.task_types(USUAL_WINDOW_S))
+    read = _types_over(deps, USUAL_WINDOW_S)
     return {item.name: item.run for item in read}
 
 

@@ -18,10 +18,11 @@ from opsq.web.bulk_handlers import BulkHandlers
 from opsq.web.deps import Deps
 from opsq.web.docs_handlers import DocsHandlers
 from opsq.web.health import HealthHandlers
-from opsq.web.live import Session, stream
+from opsq.web.live import Session, stream, try_messages
 from opsq.web.look_handlers import LookHandlers
 from opsq.web.metrics_page import MetricsPage
 from opsq.web.metrics_reading import reading
+from opsq.web.moments import Moments
 from opsq.web.openapi import Described
 from opsq.web.pages import PAGES, Page, make_page, page_named
 from opsq.web.render import Renderer
@@ -50,6 +51,7 @@ class Handlers:
         self.bulk = BulkHandlers(deps, renderer)
         self.docs = DocsHandlers(deps, renderer, described)
         self.page = SimpleNamespace(**{page.name: self._showing(page.name) for page in PAGES})
+        self._moments = Moments(deps, renderer)
         self._metrics = MetricsPage(lambda: reading(deps), deps.metrics_names)
 
     async def overview_page(self, request: Request) -> Response:
@@ -82,9 +84,10 @@ class Handlers:
         page = page_named(request.path_params["page"])
         if page is None:
             raise HTTPException(404, "There is no such live page")
-        session = Session(page, self._deps, self._renderer, ask_of(request, page.name))
+        session = Session(page, self._deps, self._moments, ask_of(request, page.name))
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        parts = self._deps.gate.limited(request.state.visitor, stream(session, self._deps))
+        first = await run_in_threadpool(try_messages, session)
+        parts = self._deps.gate.limited(request.state.visitor, stream(session, self._deps, first))
         return StreamingResponse(parts, media_type="text/event-stream", headers=headers)
 
     def _showing(self, name: str) -> Handler:

@@ -8,22 +8,22 @@ A slow browser gets the newest state when it is ready, never a backlog.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 
 from opsq.errors import OpsqError
 from opsq.web.deps import Deps
-from opsq.web.pages import Made, Page, make_page
-from opsq.web.render import Renderer
+from opsq.web.moments import Moment, Moments
+from opsq.web.pages import Page
 from opsq.web.row_diff import RowChanges, RowDiff
 from opsq.web.view_common import Ask
 from opsq.web.view_tasks import TaskRow
 
-# The writer announces four times a second at most; this only keeps two announcements from becoming two messages.
-LEAST_GAP_S: Final = 0.1
+#: A busy monitor announces ten times a second, and nobody sees so fast.
+LEAST_GAP_S: Final = 0.2
 IDLE_TICK_S: Final = 1.0
 HEARTBEAT_S: Final = 15.0
 RECONNECT_MS: Final = 2000
@@ -38,11 +38,13 @@ HEARTBEAT: Final = ": still here\n\n"
 class Session:
     """What one browser shows of one page, and what to send it next. Thread: any, one call at a time."""
 
-    def __init__(self, page: Page, deps: Deps, renderer: Renderer, ask: Ask) -> None:
+    def __init__(self, page: Page, deps: Deps, moments: Moments, ask: Ask) -> None:
         self._page = page
         self._deps = deps
-        self._renderer = renderer
+        self._moments = moments
         self._ask = ask
+        #: Something changed since what was sent last was read.
+        self.behind = False
         self._sent: dict[str, bytes] = {}
         self._due: dict[str, float] = {}
         self._rows = RowDiff() if page.has_rows else None
@@ -50,35 +52,38 @@ class Session:
 
     def messages(self) -> str:
         """Read the monitor and write the events for what changed since the last call; empty when nothing did."""
-        made = make_page(self._page, self._deps, self._ask)
-        parts = self._changed_regions(made)
+        moment = self._moments.now(self._page, self._ask)
+        parts = self._changed_regions(moment)
         whole_list = ""
         if self._rows is not None:
-            changes = self._rows.changes(made.view.rows, made.now)
-            parts += [self._row(row, changes, made) for row in changes.in_place]
+            changes = self._rows.changes(moment.made.view.rows, moment.made.now)
+            parts += [_row(row, changes, moment) for row in changes.in_place]
             if changes.whole:
-                whole_list = self._renderer.write(ROWS_TEMPLATE, {**made.context(), "fresh_ids": changes.fresh})
+                key = tuple(changes.fresh.items())
+                whole_list, _ = moment.write(ROWS_TEMPLATE, key, fresh_ids=changes.fresh)
+        self.behind = moment.version != self._deps.feed.version
         self._version += 1
         text = event("".join(parts), id=str(self._version)) if parts else ""
         # Named, not swapped: the page itself decides when rows may come and go under the reader's hand.
         return text + (event(whole_list, name="list") if whole_list else "")
 
-    def _changed_regions(self, made: Made) -> list[str]:
-        parts = []
+    def _changed_regions(self, moment: Moment) -> list[str]:
+        parts, now = [], moment.made.now
         for region in self._page.regions:
-            if made.now < self._due.get(region.id, 0.0):
+            if now < self._due.get(region.id, 0.0):
                 continue
-            self._due[region.id] = made.now + region.every_s * 0.9
-            html = self._renderer.write(region.template, made.context())
-            digest = hashlib.blake2s(html.encode(), digest_size=12).digest()
+            self._due[region.id] = now + region.every_s * 0.9
+            html, digest = moment.write(region.template)
             if self._sent.get(region.id) != digest:
                 self._sent[region.id] = digest
                 parts.append(partial(region.id, html))
         return parts
 
-    def _row(self, row: TaskRow, changes: RowChanges, made: Made) -> str:
-        context = {**made.context(), "row": row, "fresh": changes.fresh.get(row.id, "")}
-        return partial(row.id, self._renderer.write(ROW_TEMPLATE, context))
+
+def _row(row: TaskRow, changes: RowChanges, moment: Moment) -> str:
+    fresh = changes.fresh.get(row.id, "")
+    html, _ = moment.write(ROW_TEMPLATE, (row.id, fresh), row=row, fresh=fresh)
+    return partial(row.id, html)
 
 
 def partial(target: str, html: str) -> str:
@@ -93,26 +98,36 @@ def event(data: str, *, name: str = "", id: str = "") -> str:
     return head + "".join(f"data: {line}\n" for line in lines) + "\n"
 
 
-async def stream(session: Session, deps: Deps) -> AsyncIterator[str]:
-    """Yield a page's events until the browser leaves or the monitor stops. Thread: the event loop's."""
+async def stream(session: Session, deps: Deps, first: str | None = None) -> AsyncIterator[str]:
+    """Yield a page's events until the browser leaves, the monitor stops, or what the page is about is gone.
+
+    first: the first messages, when they were made already. Thread: the event loop's.
+    """
     loop = asyncio.get_running_loop()
     yield OPENING
     async with deps.feed.subscribe() as news:
         spoke_at = loop.time()
         while not deps.stopping.is_set() and not news.ended:
-            text = await run_in_threadpool(_try_messages, session)
+            looked_at = loop.time()
+            try:
+                text = await run_in_threadpool(try_messages, session) if first is None else first
+            except HTTPException:
+                break  # asked for again, it is said to be gone
+            first = None
             if text:
                 yield text
                 spoke_at = loop.time()
             elif loop.time() - spoke_at > HEARTBEAT_S:
                 yield HEARTBEAT
                 spoke_at = loop.time()
-            await news.next(IDLE_TICK_S)
-            await asyncio.sleep(max(0.0, spoke_at + LEAST_GAP_S - loop.time()))
+            if not session.behind:
+                await news.next(IDLE_TICK_S)
+            await asyncio.sleep(max(0.0, looked_at + LEAST_GAP_S - loop.time()))
     yield CLOSING
 
 
-def _try_messages(session: Session) -> str:
+def try_messages(session: Session) -> str:
+    """Write what changed, empty while the store is away. Raises HTTPException 404 when there is no such thing."""
     try:
         return session.messages()
     except OpsqError:

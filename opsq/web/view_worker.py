@@ -94,6 +94,7 @@ class WorkerView:
     last_seen_at: float
     running: tuple[RunningRow, ...]
     running_small: str
+    busy: bool
     ranges: Ranges
     range_label: str
     charts: tuple[charts.Chart, ...]
@@ -156,6 +157,7 @@ def worker_view(facts: WorkerFacts, ask: Ask, places: Places, now: float) -> Wor
         last_seen_at=worker.last_seen_at,
         running=tuple(_running(item, facts.usual.get(item.type or ""), places, now) for item in facts.running),
         running_small=f"{row.slots}{' slots' if worker.slots is not None else ''}",
+        busy=busy_slots(worker) > 0,
         ranges=range_links(ask, places, places.page("workers", worker.name).removeprefix(places.prefix)),
         range_label=ask.range.said,
         charts=_charts(worker, facts.points, now),

@@ -33,13 +33,14 @@ BROKERS = ("sqlite", "redis") if FULL else ("sqlite",)
 
 @pytest.fixture(scope="module", params=BROKERS)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WhySite]:
-    """A broker, a monitor, a busy worker with one slot and a free one with two."""
+    """A broker, a monitor, a busy worker with one slot, a free one with two, and one that will be killed."""
     folder = tmp_path_factory.mktemp(f"why-{request.param}")
     with broker_url(request.param, folder) as url, WhySite(url, folder) as site:
         site.monitor()
         site.worker("one", "narrow")
         site.worker("two", "wide", slots=2)
-        site.up("one", "two")
+        site.worker("three", "lonely")
+        site.up("one", "two", "three")
         for _ in range(4):
             site.send("narrow", 0.01)
         yield site
@@ -102,8 +103,6 @@ def paused(site: WhySite) -> tuple[str, str]:
 
 def worker_died(site: WhySite) -> tuple[str, str]:
     """Its worker was killed while it ran it, and no other takes from its queue."""
-    site.worker("three", "lonely")
-    site.up("three")
     id = site.send("lonely", HELD_S)
     site.until("the task to run", lambda: state(site, id) == "STARTED")
     site.kill("three")

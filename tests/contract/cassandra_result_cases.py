@@ -6,21 +6,11 @@ import os
 from typing import ClassVar
 
 import pytest
-from cassandra.cluster import Cluster
 
 from opsq.testing.contract_backend import BackendContract, Store
+from tests.servers_cassandra import KEYSPACE
 
 PORT = int(os.environ["CASSANDRA_PORT"])
-KEYSPACE = "shop"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def keyspace() -> None:
-    cluster = Cluster(["127.0.0.1"], port=PORT)
-    cluster.connect().execute(
-        f"CREATE KEYSPACE {KEYSPACE} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
-    )
-    cluster.shutdown()
 
 
 class TestCassandra(BackendContract):

@@ -148,6 +148,26 @@ def test_what_is_configured_wrong_is_said_in_one_sentence(url: str, settings: di
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({"result_backend": "database", "database_url": "sqlite:////tmp/none.db"}, "SqlBackend"),
+        ({"result_backend": "cache", "cache_backend": "memcached://127.0.0.1:1/"}, "MemcachedBackend"),
+        ({"result_backend": "cache", "cache_backend": "memory://"}, "MemoryBackend"),
+        (
+            {
+                "result_backend": "cassandra",
+                "override_backends": {"cassandra": "opsq.core.backends.memory:open_memory"},
+            },
+            "MemoryBackend",
+        ),
+    ],
+)
+def test_names_from_before_urls(settings: Store, kind: str) -> None:
+    for backend in opened(settings):
+        assert type(backend).__name__ == kind
+
+
 @pytest.mark.parametrize("url", ["cache+memcached://127.0.0.1:{}/", "mongodb://127.0.0.1:{}/"])
 def test_a_server_that_is_away_is_named_in_one_line(url: str) -> None:
     port = free_port()

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 django.setup()
 
-from opsq.contrib.django import versions  # noqa: E402
+from opsq.contrib.django import task_book, task_runs, versions  # noqa: E402
 from opsq.contrib.django.task import DjangoTask  # noqa: E402
 from opsq.contrib.django.tasks import OpsqBackend, _priority  # noqa: E402
 from opsq.core.arguments import BadArguments  # noqa: E402
@@ -195,8 +195,6 @@ def test_the_context_tells_about_the_attempt(worker: RunningWorker) -> None:
 
 
 def test_a_delivery_that_comes_again_is_another_attempt(worker: RunningWorker) -> None:
-    from opsq.contrib.django import task_runs
-
     result = ended(tasks.about.enqueue(1))
     running = app.tasks["tests.django.pets.tasks.about"]
     token = running.push_request(id=result.id, hostname="other@host", delivery_info={"redelivered": True})
@@ -206,6 +204,13 @@ def test_a_delivery_that_comes_again_is_another_attempt(worker: RunningWorker) -
         running.pop_request(token)
     assert again.worker_ids == [worker.worker.hostname, "other@host"]
     assert again.started_at == result.started_at < again.last_attempted_at
+
+
+def test_a_queue_that_the_settings_know_no_more_costs_nothing() -> None:
+    at = timezone.now()
+    facts = task_book.Facts(task="x", backend="gone", queue="gone", priority=0, run_after=None, enqueued_at=at)
+    result = task_book.result_from("1", tasks.when, facts, None)
+    assert (result.task, result.enqueued_at) == (tasks.when, at)
 
 
 def test_an_error_is_told(worker: RunningWorker) -> None:

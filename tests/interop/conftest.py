@@ -18,11 +18,15 @@ from tests.servers import RedisServer, redis_server
 
 @dataclass(frozen=True)
 class Broker:
-    """One broker under test. url: of the broker; results: of the store that goes with it."""
+    """One broker under test. url: of the broker; results: of the store that goes with it.
+
+    journal: a Redis, where ``results`` is none.
+    """
 
     name: str
     url: str
     results: str
+    journal: str = ""
     turn: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(2, 16)))
 
     def apart(self) -> str:

@@ -2,7 +2,7 @@
 
 Imported by workers and clients of either side. From the environment: ``FLEET_LIBRARY`` (``celery`` or
 ``opsq``), ``FLEET_BROKER``, ``FLEET_RESULTS``, ``FLEET_QUEUE`` and ``FLEET_SETTINGS`` (a JSON object).
-``journal`` is where tasks that return nothing leave what they saw.
+``journal`` is where tasks that return nothing leave what they saw: the Redis of ``FLEET_JOURNAL``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ app.conf.update(
 )
 app.conf.update(json.loads(os.environ.get("FLEET_SETTINGS", "{}")))
 
-journal = redis.Redis.from_url(os.environ["FLEET_RESULTS"], decode_responses=True)
+journal = redis.Redis.from_url(os.environ["FLEET_JOURNAL"], decode_responses=True)
 
 
 class StockError(Exception):

@@ -44,12 +44,16 @@ def python_of(library: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Where two sides meet: a broker, a result store, a queue. folder: for logs and files of the processes."""
+    """Where two sides meet: a broker, a result store, a queue. folder: for logs and files of the processes.
+
+    journal: a Redis, where ``results`` is none.
+    """
 
     broker: str
     results: str
     queue: str
     folder: Path
+    journal: str = ""
 
     def environment(self, library: str, settings: Mapping[str, Any]) -> dict[str, str]:
         """What a process of ``library`` needs to find it, and nothing that would configure it otherwise."""
@@ -58,6 +62,7 @@ class Place:
             "FLEET_LIBRARY": library,
             "FLEET_BROKER": self.broker,
             "FLEET_RESULTS": self.results,
+            "FLEET_JOURNAL": self.journal or self.results,
             "FLEET_QUEUE": self.queue,
             "FLEET_SETTINGS": json.dumps(dict(settings)),
             "C_FORCE_ROOT": "1",  # Celery refuses to unpickle as root otherwise

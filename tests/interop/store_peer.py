@@ -18,10 +18,10 @@ URL, SETTINGS = sys.argv[1], json.loads(sys.argv[2])
 if "DJANGO_DATABASE" in SETTINGS:
     from django.conf import settings as of_django
 
-    cache = {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": SETTINGS.pop("DJANGO_CACHE")}
+    cache_of_files = "django.core.cache.backends.filebased.FileBasedCache"
     of_django.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": SETTINGS.pop("DJANGO_DATABASE")}},
-        CACHES={"default": cache},
+        CACHES={"default": {"BACKEND": cache_of_files, "LOCATION": SETTINGS.pop("DJANGO_CACHE")}},
         INSTALLED_APPS=["django_celery_results"] if LIBRARY == "celery" else [],
         USE_TZ=True,
     )
@@ -38,20 +38,21 @@ ABOUT = {"args": [1, "two"], "kwargs": {"three": 3}, "retries": 2}
 REQUEST = SimpleNamespace(
     **ABOUT, task="shop.add", argsrepr="[1]", kwargsrepr="{}", hostname="w@host", group=None, parent_id=None, meta={},
     delivery_info={"routing_key": "celery"}, stamped_headers=["order"], stamps={"order": "7"}, periodic_task_name=None,
-    children=[results.AsyncResult("a-child", app=app)],
 )  # fmt: skip
 
 
-def write(id: str, state: str, value: object, error: str | None = None) -> None:
+def write(id: str, state: str, value: object, error: str | None = None, children: bool = True) -> None:
     """As a worker does. error: the text of an error to be stored instead of ``value``."""
+    REQUEST.children = [results.AsyncResult("a-child", app=app)] if children else []
     value = ValueError(error, 42) if error is not None else value
     text = "Traceback …" if error is not None else None
     if LIBRARY == "celery":
         app.backend.store_result(id, value, state, traceback=text, request=REQUEST)
         return
     wire = importlib.import_module("opsq.wire.result")
+    called = [child.as_tuple() for child in REQUEST.children]
     meta = wire.ResultMeta(
-        task_id=id, status=state, result=value, traceback=text, children=[REQUEST.children[0].as_tuple()],
+        task_id=id, status=state, result=value, traceback=text, children=called,
         date_done="2099-11-21T02:44:34.169935+00:00", extended=True, name="shop.add", worker="w@host", queue="celery",
         stamped_headers=["order"], stamps={"order": "7"}, **ABOUT,
     )  # fmt: skip
@@ -77,7 +78,8 @@ def read(id: str) -> dict[str, object]:
 
 def read_group(id: str) -> list[str]:
     """As whoever was told a group's id."""
-    return [member.id for member in results.GroupResult.restore(id, app=app).results]
+    restored = results.GroupResult.restore(id, app=app)
+    return [member.id for member in getattr(restored, "results", restored)]  # Celery gives a list on MongoDB
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Every shape of ``canvas_cases.py``: {Celery, opsq} publishes, {Celery, opsq} runs it.
 
-Redis in ``make test``; with ``INTEROP=full`` on RabbitMQ too. Celery to Celery is the control: a shape
+Redis in ``make test``; with ``INTEROP=full`` on RabbitMQ too, with results in Redis and in PostgreSQL.
+Celery to Celery is the control: a shape
 that fails there is no fault of opsq (``CELERY_CANNOT`` names those).
 """
 
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.interop import peers
-from tests.interop.conftest import Broker, Direction, Pair
-from tests.interop.peers import FULL, Place
+from tests.interop.conftest import BROKERS, Broker, Direction, Pair
+from tests.interop.peers import ACCEPT_ALL, FULL, Place
+from tests.servers import RedisServer
+from tests.servers_sql import postgres_server
 
 HERE = Path(__file__).resolve().parent
 _TREE = ast.parse((HERE / "canvas_cases.py").read_text())
@@ -24,28 +27,52 @@ SHAPES = [
     if isinstance(node, ast.FunctionDef)
     and any(isinstance(each, ast.Name) and each.id == "shape" for each in node.decorator_list)
 ]
-MORE = ["canvas_errback_of_a_chord", "canvas_link_of_a_chord", "canvas_parents", "canvas_saved_group"]
+MORE = [
+    "canvas_errback_of_a_chord",
+    "canvas_link_of_a_chord",
+    "canvas_parents",
+    "canvas_saved_group",
+    "canvas_revoked_member",
+]
 DIRECTIONS = (
     Direction("opsq", "opsq", "threads"),
     Direction("celery", "opsq", "threads"),
     Direction("opsq", "celery", "prefork"),
     *((Direction("celery", "celery", "prefork"),) if FULL else ()),
 )
+WITH_SQL = "rabbitmq-sql"
+#: On SQL a chord of Celery's is looked at, not counted.
+QUICK_LOOKS = {"result_chord_retry_interval": 0.1}
 #: What Celery 5.7 does not do itself, by (client, worker, shape).
 CELERY_CANNOT: dict[tuple[str, str, str], str] = {}
 
 
+@pytest.fixture(scope="session", params=(*BROKERS, *((WITH_SQL,) if FULL else ())))
+def ground(request: pytest.FixtureRequest, redis: RedisServer) -> Iterator[Broker]:
+    """Each broker with results in Redis, and RabbitMQ with results in PostgreSQL."""
+    results = f"redis://127.0.0.1:{redis.port}/1"
+    if request.param != WITH_SQL:
+        yield Broker(request.param, request.getfixturevalue(request.param).url, results)
+        return
+    with postgres_server() as database:
+        url = request.getfixturevalue("rabbitmq").url
+        yield Broker(request.param, url, f"db+{database.url}", journal=results)
+
+
 @pytest.fixture(scope="session")
-def canvas_pairs(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Direction, Pair]]:
+def canvas_pairs(ground: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Direction, Pair]]:
     """A client and a worker of each direction, all started together."""
     pairs: dict[Direction, Pair] = {}
-    base = tmp_path_factory.mktemp(f"canvas-{broker.name}")
+    base = tmp_path_factory.mktemp(f"canvas-{ground.name}")
+    settings = {**ACCEPT_ALL, **(QUICK_LOOKS if ground.name == WITH_SQL else {})}
     for direction in DIRECTIONS:
         folder = base / str(direction)
         folder.mkdir()
-        place = Place(broker.url, broker.results, f"canvas-{direction}", folder)
-        worker = peers.worker(place, direction.worker, direction.pool, name=f"canvas-{direction}")
-        pairs[direction] = Pair(direction, place, peers.client(place, direction.client), worker)
+        queue = f"canvas-{ground.name}-{direction}"
+        place = Place(ground.url, ground.results, queue, folder, ground.journal)
+        worker = peers.worker(place, direction.worker, direction.pool, name=f"canvas-{direction}", settings=settings)
+        client = peers.client(place, direction.client, settings=settings)
+        pairs[direction] = Pair(direction, place, client, worker)
     try:
         yield pairs
     finally:

@@ -41,6 +41,7 @@ def pages(world: World) -> dict[str, str]:
         "type": "types/shop.images.resize",
         "quarantine": "quarantine",
         "schedules": "schedules",
+        "autoscale": "autoscale?range=1h&q=reports&least=2&most=32&within=60",
         "why": "why/" + waiting_export(world),
         "why-ran": "why/" + quote(fine.id),
         "missing": "nothing/here",

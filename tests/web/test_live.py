@@ -10,9 +10,11 @@ import pytest
 
 from opsq.web.assets import Assets
 from opsq.web.live import OPENING, Session, event, stream
+from opsq.web.moments import Moments
 from opsq.web.pages import PAGES, page_named
 from opsq.web.render import Renderer
 from opsq.web.view_common import Ask, parse_ask
+from tests.web.conftest import Get
 from tests.web.night_hands import NightHands
 from tests.web.world import NIGHT, SHOP, World, night
 
@@ -21,7 +23,9 @@ def session(world: World, name: str, **asked: str) -> Session:
     page = page_named(name)
     assert page is not None
     deps = replace(world.deps(), hands=NightHands(world.clock))
-    return Session(page, deps, Renderer(Assets.load(), deps.places), parse_ask(name, asked, {}, asked.get("id", "")))
+    return Session(
+        page, deps, Moments(deps, Renderer(Assets.load(), deps.places)), parse_ask(name, asked, {}, asked.get("id", ""))
+    )
 
 
 def targets(text: str) -> list[str]:
@@ -43,7 +47,7 @@ def test_the_first_message_holds_every_region(shop: World, name: str) -> None:
     known = {
         "queue": "images", "worker": "opsq@img-1", "type": "shop.images.resize", "task": shop.query.tasks().items[0].id,
         "error": shop.views.errors()[0].fault, "workflow": shop.views.workflows()[0].root,
-        "schedule": "shop.poll-stock",
+        "schedule": "shop.poll-stock", "why": shop.query.tasks().items[0].id,
     }  # fmt: skip
     text = session(shop, name, id=known.get(name, "")).messages()
     assert targets(text) == [region.id for region in page.regions]
@@ -104,7 +108,7 @@ def test_a_stream_ends_when_the_monitor_stops() -> None:
 
     async def watch() -> list[str]:
         said: list[str] = []
-        live = Session(page, deps, Renderer(Assets.load(), deps.places), Ask("overview"))
+        live = Session(page, deps, Moments(deps, Renderer(Assets.load(), deps.places)), Ask("overview"))
         async for part in stream(live, deps):
             said.append(part)
             if len(said) == 2:
@@ -126,7 +130,7 @@ def test_an_event_reaches_an_open_page_at_once() -> None:
 
     async def watch() -> float:
         loop = asyncio.get_running_loop()
-        live = Session(page, deps, Renderer(Assets.load(), deps.places), Ask("tasks"))
+        live = Session(page, deps, Moments(deps, Renderer(Assets.load(), deps.places)), Ask("tasks"))
         told_at = 0.0
         async for part in stream(live, deps):
             if "event: list" in part:
@@ -139,3 +143,25 @@ def test_an_event_reaches_an_open_page_at_once() -> None:
         raise AssertionError("the stream ended")
 
     assert asyncio.run(asyncio.wait_for(watch(), 5)) < 0.3
+
+
+def test_a_stream_about_nothing_is_refused_before_it_begins(get: Get) -> None:
+    for page in ("task", "worker", "queue", "type", "error", "workflow"):
+        assert get(f"/live/{page}?id=nothing").status_code == 404
+
+
+def test_a_stream_ends_when_what_it_is_about_is_gone(shop: World) -> None:
+    deps = shop.deps()
+    page = page_named("worker")
+    assert page is not None
+
+    async def watch() -> list[str]:
+        said: list[str] = []
+        live = Session(page, deps, Moments(deps, Renderer(Assets.load(), deps.places)), Ask("worker", id="opsq@img-1"))
+        async for part in stream(live, deps):
+            said.append(part)
+            shop.cluster.workers.forget("opsq@img-1")
+            shop.clock.advance(1.0)
+        return said
+
+    assert asyncio.run(asyncio.wait_for(watch(), 5))[-1].startswith("retry: 2000")

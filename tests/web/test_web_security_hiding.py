@@ -22,6 +22,7 @@ from opsq.web.access.permissions import EVERYTHING, ROLES, of_role
 from opsq.web.api_handlers import changes
 from opsq.web.assets import Assets
 from opsq.web.live import Session
+from opsq.web.moments import Moments
 from opsq.web.pages import PAGES
 from opsq.web.render import Renderer
 from opsq.web.routes import ROUTES
@@ -153,12 +154,16 @@ def test_forty_secrets_are_found_nowhere(planted: tuple[World, list[str]], site:
 
 def test_no_live_page_tells_them(planted: tuple[World, list[str]]) -> None:
     world, secrets = planted
-    renderer = Renderer(Assets.load(), world.deps().places)
+    deps = world.deps()
+    renderer = Renderer(Assets.load(), deps.places)
     for page in PAGES:
         id = {"worker": "opsq@mail-1", "queue": "mail", "type": "shop.mail.send"}.get(page.name, TASK)
         if page.name == "error":
             id = world.views.errors()[0].fault
-        said = Session(page, world.deps(), renderer, Ask(page.name, VIEWER, id=id if page.keyed else "")).messages()
+        ask = Ask(page.name, VIEWER, id=id if page.keyed else "")
+        if page.name == "schedule":
+            continue  # no beat here; ``test_a_schedule_keeps_its_arguments`` looks at one
+        said = Session(page, deps, Moments(deps, renderer), ask).messages()
         assert not [secret for secret in secrets if secret in html.unescape(said)], page.name
 
 

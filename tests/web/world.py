@@ -13,6 +13,7 @@ from typing import Any
 
 from opsq.clock import ManualClock
 from opsq.events.cluster import Cluster
+from opsq.events.decisions import DECIDED
 from opsq.events.feed import Feed
 from opsq.events.query import Query
 from opsq.events.records import DepthSample
@@ -28,6 +29,7 @@ from opsq.web.mutes import Mutes
 from opsq.web.view_common import Places
 from opsq.web.view_shell import Place
 from opsq.wire.event import Event, Malformed
+from tests.web import scaling_night
 
 NIGHT = 1_795_057_800.0
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)>"\'`{{7*7}}</style><hx-partial hx-target="body">'
@@ -275,6 +277,7 @@ def night(minutes: int = 60) -> World:
     pick = random.Random(3)
     trouble_at = end - 960
     owed = {kind.name: pick.random() for kind in SHOP}
+    scaled, scaling_dice = scaling_night.groups(), random.Random(4)
     for host in (*EMITTERS, "legacy-1"):
         world.tell("worker-online", host, NIGHT, freq=2.0)
     for now in _ticks(NIGHT, end):
@@ -285,9 +288,11 @@ def night(minutes: int = 60) -> World:
             while owed[kind.name] >= 1:
                 owed[kind.name] -= 1
                 world.run(kind, now + pick.random(), slow=slow, wait_s=max(0.02, wait_s))
+        behind = max(0, int((now - trouble_at) * 0.43))
+        for host, fields in scaling_night.decisions(scaled, now, scaling_dice, behind, max(0.0, now - trouble_at)):
+            world.tell(DECIDED, host, now, **fields)
         if int(now) % 10 == 0:
             _beats(world, pick, now, end)
-            behind = max(0, int((now - trouble_at) * 0.43))
             world.depth("reports", behind, max(0.05, (now - trouble_at) * 0.5) if behind else None)
             for queue, usual in (("images", 18), ("mail", 6), ("celery", 1)):
                 ready = max(0, int(pick.gauss(usual, usual / 3)))

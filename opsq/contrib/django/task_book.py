@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from opsq.contrib.django.versions import TaskError, TaskResult, TaskResultStatus
+from opsq.contrib.django.versions import InvalidTask, InvalidTaskBackend, TaskError, TaskResult, TaskResultStatus
 from opsq.core.result_store import ResultStore
 from opsq.errors import MalformedMessage
 from opsq.wire.result import ResultMeta
@@ -110,10 +110,9 @@ def read(store: ResultStore, id: str) -> tuple[Facts, ResultMeta | None] | None:
 
 def result_from(id: str, task: Any, facts: Facts, meta: ResultMeta | None) -> Any:
     """Build the ``TaskResult`` of a call. task: the one it calls, as declared."""
-    changed = task.using(queue_name=facts.queue, priority=facts.priority, run_after=facts.run_after)
     end = _ENDS.get(meta.status) if meta is not None else None
     result = TaskResult(
-        task=changed,
+        task=_as_called(task, facts),
         id=id,
         status=end or (TaskResultStatus.RUNNING if facts.workers else TaskResultStatus.READY),
         enqueued_at=facts.enqueued_at,
@@ -135,6 +134,16 @@ def change(result: Any, **fields: Any) -> None:
     """Set fields of a ``TaskResult``, which is frozen for everybody but backends."""
     for name, value in fields.items():
         object.__setattr__(result, name, value)
+
+
+def _as_called(task: Any, facts: Facts) -> Any:
+    """The variant of ``task`` that was called; as declared, when the settings know its queue or backend no more."""
+    try:
+        return task.using(
+            queue_name=facts.queue, priority=facts.priority, run_after=facts.run_after, backend=facts.backend
+        )
+    except (InvalidTask, InvalidTaskBackend):
+        return task
 
 
 def _error(meta: ResultMeta) -> Any:

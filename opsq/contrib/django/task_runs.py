@@ -7,6 +7,7 @@ declared in modules that know no app.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from functools import partial
 from traceback import format_exception
@@ -17,9 +18,13 @@ from django.utils import timezone
 
 from opsq.contrib.django import task_book as book
 from opsq.contrib.django.versions import TaskContext, TaskError, TaskResultStatus, task_finished, task_started
+from opsq.core.request import Context
+from opsq.core.result_store import ResultStore
 from opsq.core.shared import shared_task
 from opsq.core.task import Task
-from opsq.errors import Ignore, Reject, Retry
+from opsq.errors import Ignore, Reject, Retry, Unavailable
+
+log = logging.getLogger(__name__)
 
 _MADE: Final = "opsq_task"
 """Attribute of a task's function: the task that opsq made of it. Backends are made anew in each thread."""
@@ -95,9 +100,7 @@ def _begin(running: Task[..., Any], task: Any, args: Any, kwargs: Any) -> Any:
     request, store, now = running.request, running.backend, timezone.now()
     published = (request.headers or {}).get(book.HEADER) or _unannounced(task, now)
     facts = book.facts_from({**published, "args": list(args), "kwargs": dict(kwargs)})
-    redelivered = request.retries > 0 or (request.delivery_info or {}).get("redelivered")
-    before = book.read(store, str(request.id)) if redelivered else None
-    result = book.result_from(str(request.id), task, before[0] if before is not None else facts, None)
+    result = book.result_from(str(request.id), task, _kept_before(store, request) or facts, None)
     result.worker_ids.append(request.hostname or "")
     book.change(
         result,
@@ -106,9 +109,29 @@ def _begin(running: Task[..., Any], task: Any, args: Any, kwargs: Any) -> Any:
         last_attempted_at=now,
     )
     if not request.is_eager:
-        book.write(store, result.id, book.facts_of(result))
+        _keep(store, result)
     task_started.send(sender=_sender(result), task_result=result)
     return result
+
+
+def _kept_before(store: ResultStore, request: Context) -> book.Facts | None:
+    """What earlier attempts have left, for one that is not the first."""
+    if not request.retries and not (request.delivery_info or {}).get("redelivered"):
+        return None
+    try:
+        found = book.read(store, str(request.id))
+    except Unavailable as error:
+        log.warning("earlier attempts of a task could not be looked up", extra={"error": str(error)})
+        return None
+    return found[0] if found is not None else None
+
+
+def _keep(store: ResultStore, result: Any) -> None:
+    try:
+        book.write(store, result.id, book.facts_of(result))
+    except Unavailable as error:
+        # As with the state STARTED: worth a warning, and no reason for the task to fail.
+        log.warning("the start of a task could not be stored", extra={"error": str(error)})
 
 
 def _unannounced(task: Any, now: Any) -> dict[str, Any]:

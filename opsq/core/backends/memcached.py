@@ -108,12 +108,10 @@ def _ends(ttl_s: float | None) -> int:
 
 
 def open_memcached(url: str, settings: Settings) -> MemcachedBackend:
-    """Make the backend for ``cache+memcached://``, ``memcached://``, or ``cache`` with ``cache_backend``.
+    """Make the backend for ``cache+memcached://`` or ``memcached://``.
 
     Raises: ConfigError when no server is named.
     """
-    if not url.partition("://")[2] and settings.cache_backend:
-        url = settings.cache_backend
     servers = [server for server in url.partition("://")[2].rstrip("/").split(";") if server]
     if not servers:
         raise ConfigError(f"result_backend {url!r} names no server; write cache+memcached://127.0.0.1:11211/")

@@ -8,7 +8,7 @@ Source: celery-protocol D.7.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -43,27 +43,15 @@ def tables(names: Mapping[str, object], schemas: Mapping[str, object]) -> Tables
     metadata = sa.MetaData()
     of_tasks, of_groups = _text(schemas.get("task")), _text(schemas.get("group"))
     return Tables(
-        tasks=sa.Table(
+        sa.Table(
             _text(names.get("task")) or TASKS,
             metadata,
             _number("task_id_sequence", of_tasks),
-            sa.Column("task_id", _ID, unique=True),
-            sa.Column("status", sa.String(50)),
-            sa.Column("result", _BYTES),
-            sa.Column("date_done", sa.DateTime, index=True),
-            sa.Column("traceback", _TEXT),
-            sa.Column("children", _BYTES),
-            sa.Column("name", sa.String(_ID_LENGTH)),
-            sa.Column("args", _BYTES),
-            sa.Column("kwargs", _BYTES),
-            sa.Column("worker", sa.String(_ID_LENGTH)),
-            sa.Column("retries", sa.Integer),
-            sa.Column("queue", sa.String(_ID_LENGTH)),
-            sa.Column("stamps", _BYTES),
+            *_columns_of_tasks(),
             schema=of_tasks,
             sqlite_autoincrement=True,
         ),
-        groups=sa.Table(
+        sa.Table(
             _text(names.get("group")) or GROUPS,
             metadata,
             _number("taskset_id_sequence", of_groups),
@@ -73,21 +61,8 @@ def tables(names: Mapping[str, object], schemas: Mapping[str, object]) -> Tables
             schema=of_groups,
             sqlite_autoincrement=True,
         ),
-        chords=sa.Table(
-            "opsq_chord",
-            metadata,
-            sa.Column("group_id", _ID, primary_key=True),
-            sa.Column("size", sa.Integer),
-            sa.Column("more", sa.Integer, nullable=False),
-            sa.Column("came", sa.Integer, nullable=False),
-            sa.Column("token", sa.String(64)),
-            sa.Column("claim_ends_at", sa.Double, nullable=False),
-            sa.Column("body", _BYTES),
-            sa.Column("done", sa.Boolean(create_constraint=False), nullable=False),
-            sa.Column("ends_at", sa.Double, index=True),
-            schema=of_groups,
-        ),
-        parts=sa.Table(
+        sa.Table("opsq_chord", metadata, *_columns_of_chords(), schema=of_groups),
+        sa.Table(
             "opsq_chord_part",
             metadata,
             sa.Column("group_id", _ID, primary_key=True),
@@ -96,7 +71,7 @@ def tables(names: Mapping[str, object], schemas: Mapping[str, object]) -> Tables
             sa.Column("payload", _BYTES, nullable=False),
             schema=of_groups,
         ),
-        starts=sa.Table(
+        sa.Table(
             "opsq_chord_start",
             metadata,
             sa.Column("task_id", _ID, primary_key=True),
@@ -105,6 +80,35 @@ def tables(names: Mapping[str, object], schemas: Mapping[str, object]) -> Tables
             schema=of_groups,
         ),
     )
+
+
+def _columns_of_tasks() -> Iterator[sa.Column[Any]]:
+    yield sa.Column("task_id", _ID, unique=True)
+    yield sa.Column("status", sa.String(50))
+    yield sa.Column("result", _BYTES)
+    yield sa.Column("date_done", sa.DateTime, index=True)
+    yield sa.Column("traceback", _TEXT)
+    yield sa.Column("children", _BYTES)
+    # Of ``result_extended``; without it they stay empty.
+    yield sa.Column("name", sa.String(_ID_LENGTH))
+    yield sa.Column("args", _BYTES)
+    yield sa.Column("kwargs", _BYTES)
+    yield sa.Column("worker", sa.String(_ID_LENGTH))
+    yield sa.Column("retries", sa.Integer)
+    yield sa.Column("queue", sa.String(_ID_LENGTH))
+    yield sa.Column("stamps", _BYTES)
+
+
+def _columns_of_chords() -> Iterator[sa.Column[Any]]:
+    yield sa.Column("group_id", _ID, primary_key=True)
+    yield sa.Column("size", sa.Integer)
+    yield sa.Column("more", sa.Integer, nullable=False)
+    yield sa.Column("came", sa.Integer, nullable=False)
+    yield sa.Column("token", sa.String(64))
+    yield sa.Column("claim_ends_at", sa.Double, nullable=False)
+    yield sa.Column("body", _BYTES)
+    yield sa.Column("done", sa.Boolean(create_constraint=False), nullable=False)
+    yield sa.Column("ends_at", sa.Double, index=True)
 
 
 def prepare(engine: sa.Engine, wanted: Tables) -> None:

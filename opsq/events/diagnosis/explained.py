@@ -8,7 +8,7 @@ from opsq import words
 from opsq.events.diagnosis.records import Diagnosis, Effect, Forecast, Proof, Remedy, Verdict, plain
 
 
-class Checked(Struct, frozen=True, kw_only=True):
+class CheckedCause(Struct, frozen=True, kw_only=True):
     """One cause. answer: ``yes``, ``no`` or ``unknown``. text: why."""
 
     cause: str
@@ -37,7 +37,7 @@ class Explained(Struct, frozen=True, kw_only=True):
     lead: str
     forecast: Forecast | None
     evidence: tuple[Proof, ...]
-    checks: tuple[Checked, ...]
+    checks: tuple[CheckedCause, ...]
     remedies: tuple[Remedy, ...]
     as_of: float
     lacks: tuple[str, ...]
@@ -65,13 +65,14 @@ def explained(found: Diagnosis) -> Explained:
     )
 
 
-def _checked(found: Verdict) -> Checked:
-    return Checked(cause=found.cause, title=found.title, answer=found.found.answer, text=_bare(found.found.text))
+def _checked(found: Verdict) -> CheckedCause:
+    return CheckedCause(cause=found.cause, title=found.title, answer=found.found.answer, text=_bare(found.found.text))
 
 
 def _remedy(found: Remedy) -> Remedy:
     return Remedy(
         title=_bare(found.title), command=found.command, note=found.note, act=found.act, target=found.target,
+        values=found.values,
         effects=tuple(Effect(each.label, _bare(each.text), each.strong) for each in found.effects),
         starts_in_s=found.starts_in_s,
     )  # fmt: skip

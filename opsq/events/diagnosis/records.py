@@ -6,6 +6,7 @@ those ending in ``_s`` lengths in seconds; what is not known is ``None``, or a v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -110,7 +111,7 @@ class Effect(Struct, frozen=True):
 class Remedy(Struct, frozen=True, kw_only=True):
     """Something that would help, with its predicted effect; all figures are estimates.
 
-    command: to be typed, empty where opsq has none. act, target: the same on the pages, by the table of acts.
+    command: to be typed, empty where opsq has none. act, target, values: the same on the pages, by the table of acts.
     starts_in_s: when the task would start, None when that cannot be said.
     """
 
@@ -120,6 +121,7 @@ class Remedy(Struct, frozen=True, kw_only=True):
     effects: tuple[Effect, ...] = ()
     act: str = ""
     target: str = ""
+    values: Mapping[str, str] = {}
     starts_in_s: float | None = None
 
 

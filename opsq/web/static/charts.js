@@ -139,7 +139,9 @@
   };
 
   const draw = (host, figure, plot) => {
-    const height = Number($('.traces', figure).getAttribute('height'));
+    // A pixel more than the server's at the foot, so that a line along 0 is whole.
+    const height = Number($('.traces', figure).getAttribute('height')) + 1;
+    const foot = () => plot.log ? chart.plot.lo : chart.plot.lo - (chart.plot.hi - chart.plot.lo) / (height - 1);
     const section = figure.closest('section');
     const chart = { figure, plot, wrote: {}, told: {}, at: document.createElement('span') };
     chart.at.className = 'at';
@@ -150,7 +152,7 @@
       axes: [{ show: false }, { show: false }],
       scales: {
         x: { time: false, range: edges },
-        y: { distr: plot.log ? 3 : 1, range: () => [chart.plot.lo, chart.plot.hi] },
+        y: { distr: plot.log ? 3 : 1, range: () => [foot(), chart.plot.hi] },
       },
       series: [{}, ...[...plot.lines].reverse().flatMap(series)],
       cursor: {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -282,3 +283,9 @@ def test_every_cause_is_checked_wherever_the_task_is() -> None:
             assert len(found.checks) == len(CAUSES)
             assert found.sentence
             msgspec.json.encode(explained(found))
+
+
+def test_every_cause_stands_in_the_manual() -> None:
+    manual = (Path(__file__).parents[3] / "docs" / "why.md").read_text()
+    for cause in CAUSES:
+        assert f"| `{cause.name}` | {cause.title} | {cause.doc} |" in manual, cause.name

@@ -13,8 +13,10 @@ import pytest
 
 from opsq import Opsq, chain, chord, group
 from opsq.core.chord_store import ChordStore
+from opsq.core.result_tree import ids_around
 from opsq.errors import ChordError
 from opsq.testing.harness import running_worker
+from opsq.wire.result import ResultMeta
 from tests.servers import RedisServer
 from tests.unit.worker.conftest import MakeApp
 
@@ -97,6 +99,37 @@ def test_a_failed_part_is_named(store: ChordStore, gid: str) -> None:
     assert token is not None
     with pytest.raises(ChordError, match=r"Dependency a raised ValueError\('why'\)"):
         store.results(gid, token, BODY)
+
+
+def test_members_that_celerys_workers_ran_are_counted_by_the_unlocking_task(counting: Opsq, gid: str) -> None:
+    """On SQL nobody else would; on stores where Celery counts, no such task is published."""
+    app, store = counting, ChordStore(counting.backend, counting.settings)
+    counted_by_celery = app.backend.backend.capabilities.counted_by_celery
+    app.task(name="shop.add")(lambda x, y: x + y)
+    app.task(name="shop.total")(lambda numbers: sum(numbers))
+    elsewhere = [add(app, number, number).set(queue="celerys") for number in (1, 2)]
+    result = chord(elsewhere, app.tasks["shop.total"].s())()
+    with running_worker(app, pool="threads", concurrency=1):
+        for number, member in enumerate(result.parent.results, 1):
+            app.backend.store(ResultMeta(task_id=member.id, status="SUCCESS", result=2 * number))
+        if counted_by_celery:
+            assert not result.ready()
+            return
+        assert result.get(timeout=15) == 6
+        assert not store.is_open(result.parent.id)
+
+
+def test_a_whole_workflow_is_revoked(counting: Opsq) -> None:
+    """What came before, the members of the header among it, and what was called."""
+    app = counting
+    app.task(name="shop.add")(lambda x, y: x + y)
+    app.task(name="shop.total")(lambda numbers: sum(numbers))
+    end = chain(add(app, 1, 1), group(add(app, 1), add(app, 2)), app.tasks["shop.total"].s())()
+    first, header = end.parent.parent, end.parent
+    called = str(uuid.uuid4())
+    app.backend.store(ResultMeta(task_id=first.id, status="SUCCESS", result=2, children=[[[called, None], None]]))
+    assert ids_around(end) == [first.id, called, *(member.id for member in header.results), end.id]
+    end.revoke(graph=True)
 
 
 @pytest.fixture
