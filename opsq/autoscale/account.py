@@ -37,7 +37,7 @@ def account(decisions: Sequence[DecisionItem], until: float) -> Account:
     """Add up the decisions of one group, in any order, up to ``until`` (epoch seconds)."""
     ordered = sorted(decisions, key=lambda one: one.at)
     covered = had = decided = 0.0
-    for one, following in zip(ordered, [*(each.at for each in ordered[1:]), until], strict=True):
+    for one, following in zip(ordered, [*(each.at for each in ordered[1:]), until], strict=False):
         lasted = min(max(0.0, following - one.at), SILENT_S)
         covered += lasted
         had += one.slots * lasted / HOUR_S

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from opsq.autoscale.decision import Decision, History
-from opsq.autoscale.fleet_sight import Served, observe, served
+from opsq.autoscale.fleet_sight import Served, Standing, observe, served
 from opsq.autoscale.groups import Group
 from opsq.autoscale.observation import Gauge
 from opsq.autoscale.presets import Limits
@@ -127,10 +127,11 @@ class Controller:
         scaling.spend(size.slots, at, now)
         dry = not leads
         have = scaling.would_have if dry and scaling.would_have is not None else size.slots
-        looked = observe(
-            scaling.group, self._views, scaling.limits, at=at, now=now, have=have,
-            starting=min(size.starting, have), running=min(seen.busy, have), spent=scaling.spent_h, gauge=self._gauge(),
+        stands = Standing(
+            at=at, now=now, have=have, starting=min(size.starting, have), running=min(seen.busy, have),
+            spent=scaling.spent_h, gauge=self._gauge(),
         )  # fmt: skip
+        looked = observe(scaling.group, self._views, scaling.limits, stands)
         if scaling.history.at is None:
             # As after a growth: what was before we began is not known, so nothing is taken away at once.
             scaling.history = History(grown_at=at)

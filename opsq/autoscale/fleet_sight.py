@@ -39,29 +39,30 @@ def served(group: Group, workers: Sequence[WorkerItem]) -> Served:
     return Served(sum(one.slots or 0 for one in ours), sum(one.busy or 0 for one in ours), ours)
 
 
-def observe(
-    group: Group,
-    views: Views,
-    limits: Limits,
-    *,
-    at: float,
-    now: float,
-    have: int,
-    starting: int,
-    running: int,
-    spent: float = 0.0,
-    gauge: Gauge | None = None,
-) -> Observation:
-    """Look at the group at ``at`` (monotonic) and ``now`` (epoch seconds). The oldest signal says how old it is."""
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a group stands at ``at`` (monotonic) and ``now`` (epoch seconds): slots asked for, starting, with a task."""
+
+    at: float
+    now: float
+    have: int
+    starting: int = 0
+    running: int = 0
+    spent: float = 0.0
+    gauge: Gauge | None = None
+
+
+def observe(group: Group, views: Views, limits: Limits, stands: Standing) -> Observation:
+    """Look at the group. The oldest signal says how old what is seen is."""
+    now = stands.now
     signals = {name: views.queue_signals(name) for name in group.queues}
     ages = [now - one.sampled_at if one.sampled_at is not None else float("inf") for one in signals.values()]
     queues = tuple(_queue(name, one, views, limits, now) for name, one in signals.items())
     ended = {name: one.done_60_s * LONG_S for name, one in signals.items()}
     failed = sum((one.failed_share or 0.0) * ended[name] for name, one in signals.items())
     return Observation(
-        at=at, have=have, starting=starting, running=running, queues=queues, age_s=max(0.0, *ages),
-        finished=int(sum(ended.values())), failed=int(failed), gauge=gauge,
-        throughput=sum(one.done_15_s for one in signals.values()), spent=spent,
+        at=stands.at, have=stands.have, starting=stands.starting, running=stands.running, queues=queues,
+        age_s=max(0.0, *ages), finished=int(sum(ended.values())), failed=int(failed), gauge=stands.gauge,
+        throughput=sum(one.done_15_s for one in signals.values()), spent=stands.spent,
     )  # fmt: skip
 
 

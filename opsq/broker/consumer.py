@@ -310,7 +310,7 @@ class Consumer:
         room = self._room()
         if room < BATCH and room * 4 < self._prefetch.limit > _LARGE_PREFETCH:
             return 0
-        return min(room, BATCH)
+        return max(0, min(room, BATCH))  # fewer than none after the prefetch has shrunk
 
     def _run_calls(self) -> None:
         while not self._stopping.is_set() and (call := self._mailbox.next_call()) is not None:

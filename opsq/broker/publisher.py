@@ -20,6 +20,7 @@ from opsq.errors import BrokerUnavailable, UsageError
 log = logging.getLogger(__name__)
 
 DEFAULT_DEADLINE_S = 30.0
+CLOSE_S = 2.0
 
 
 class PublisherStats(Struct):
@@ -235,19 +236,22 @@ class Publisher:
     def close(self) -> None:
         """Give the connection back; a later ``publish`` opens a new one. Safe to call twice.
 
-        Messages not confirmed yet are waited for first, for a moment.
+        Messages not confirmed yet are waited for first, for a moment; those that a lost connection left are
+        sent once more. What then is left is given up, and said.
         """
         if self._pid != os.getpid():
             self._start_anew_in_child()
             return
         with self._lock:
+            failed = self._try_flush(time.monotonic() + CLOSE_S)
             outlet, self._outlet = self._outlet, None
             connection, self._connection = self._connection, None
-            try:
-                if outlet is not None:
-                    outlet.flush(2.0)
-            except BrokerUnavailable as exc:
-                log.warning("unconfirmed messages were given up at close", extra={"error": str(exc)})
+            left_over, self._left_over = self._left_over, []
+            if failed is not None:
+                count = len(left_over) + (len(outlet.unconfirmed()) if outlet is not None else 0)
+                log.warning(
+                    "unconfirmed messages were given up at close", extra={"messages": count, "error": str(failed)}
+                )
             if connection is not None:
                 connection.close()
 

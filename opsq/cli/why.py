@@ -19,7 +19,8 @@ from opsq.events.cluster import Cluster
 from opsq.events.diagnosis.asking import FleetAsker
 from opsq.events.diagnosis.diagnose import diagnose
 from opsq.events.diagnosis.explained import explained
-from opsq.events.diagnosis.gather import FINAL, question_of, queue_of, sight, task_case
+from opsq.events.diagnosis.gather import question_of, queue_of, sight, task_case
+from opsq.events.diagnosis.nodes import FINAL
 from opsq.events.query import Query
 from opsq.events.records import TaskDetail
 from opsq.events.search import of

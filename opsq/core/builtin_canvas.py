@@ -27,6 +27,7 @@ def add_canvas_tasks(app: Opsq) -> None:
 
     def chord_unlock(
         self: Any,
+        /,
         group_id: str,
         callback: Any,
         interval: float | None = None,

@@ -9,9 +9,7 @@ Source: celery-protocol A.1 to A.3, B.4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -22,6 +20,7 @@ from opsq.core.arguments import BadArguments
 from opsq.core.call_options import AMQP_PROPERTIES, check_call_options
 from opsq.core.origin import Here, Origin, new_id
 from opsq.core.routing import Destination, Router
+from opsq.core.schedules.zones import zone_of_settings
 from opsq.core.telling import payload_rule
 from opsq.core.times import Due, due
 from opsq.errors import UsageError
@@ -80,7 +79,7 @@ class Caller:
         self._events = event_exchange_of(settings)
         self._compression = settings.task_compression
         self._levels = settings.task_repr_maxlevels
-        self._zone = _zone_of(settings.timezone)
+        self._zone = zone_of_settings(settings.timezone, settings.enable_utc)
         self._mode = _MODES[settings.task_default_delivery_mode]
 
     def build(
@@ -149,7 +148,8 @@ class Caller:
             declare=place.declare,
         )
         event = None
-        if self._announce:
+        # Not built at all: one that is numbered and not sent is a gap, which monitors count as lost.
+        if self._announce and (task is None or task.send_events):
             plain = compression is None and content_type == JSON_MIME
             shown = self._rule(name, task).shown(headers.argsrepr, headers.kwargsrepr, data if plain else None)
             event = self._event(headers, place, now_s, here) | shown_fields(shown)
@@ -345,9 +345,3 @@ def _stamps(options: Mapping[str, Any]) -> dict[str, Any]:
     if not names:
         return dict(stamps) if stamps else {}
     return {**(stamps or {}), **{name: options[name] for name in names if name in options}}
-
-
-def _zone_of(timezone: object) -> tzinfo:
-    if isinstance(timezone, tzinfo):
-        return timezone
-    return ZoneInfo(timezone) if isinstance(timezone, str) and timezone else UTC

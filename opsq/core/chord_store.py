@@ -59,9 +59,14 @@ class ChordStore:
         """Wait for ``more`` parts than were announced."""
         self._backend.chord_grow(group_id, more, self._ttl_s)
 
-    def part(self, group_id: str, task_id: str, index: int | None, state: str, result: Any) -> str | None:
-        """Count a header task's end; a token when the chord is complete and now held by the caller."""
-        token = uuid.uuid5(uuid.NAMESPACE_OID, f"{group_id}:{task_id}").hex
+    def part(
+        self, group_id: str, task_id: str, index: int | None, state: str, result: Any, holder: str | None = None
+    ) -> str | None:
+        """Count a header task's end; a token when the chord is complete and now held by the caller.
+
+        holder: who completes it then, where that is not the task itself.
+        """
+        token = uuid.uuid5(uuid.NAMESPACE_OID, f"{group_id}:{holder or task_id}").hex
         if isinstance(result, BaseException) and state in EXCEPTION_STATES:
             result = exception_to_wire(result, self._serializer)
         payload = self._store.pack([1, task_id, state, result])
@@ -78,7 +83,10 @@ class ChordStore:
         saved = self._store.load_group(group_id)
         if saved is not None and any(child.children is not None for child in saved.children or ()):
             return [self._saved(child) for child in saved.children or ()]
-        return [self._value(payload) for payload in self._backend.chord_parts(group_id)]
+        parts = self._backend.chord_parts(group_id)
+        if not parts:
+            raise ChordLost(f"chord {group_id} was completed in between")
+        return [self._value(payload) for payload in parts]
 
     def is_open(self, group_id: str) -> bool:
         """Whether parts are still waited for, or the body is being published."""

@@ -79,7 +79,7 @@ class Sender:
         app = self._app
         built = app.caller.build(name, args, kwargs, options, task)
         messages = [built.message]
-        if built.event is not None and (task is None or task.send_events):
+        if built.event is not None:
             messages.append(app.caller.event_message(built.event))
         self._publish(messages, [built], options)
         result = self._handle(built)

@@ -203,6 +203,8 @@ def outcome(entry: Entry, places: Places) -> Outcome:
 def _flat(after: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     for name, value in after.items():
+        if value is False:
+            continue  # what did not happen is no news
         inner: Sequence[tuple[str, Any]] = list(value.items()) if isinstance(value, dict) else [(name, value)]
         found += [(str(key).replace("_", " "), text_of(each, str(key))) for key, each in inner[:20]]
     return tuple(found)

@@ -27,7 +27,7 @@ _MOST_IDS: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class BulkView:
-    """The page of a preview. rows: the first tasks (href, short id, name, call)."""
+    """The page of a preview. rows: the first tasks (href, short id, name, call); more: how many follow."""
 
     heading: str
     action: str
@@ -38,6 +38,7 @@ class BulkView:
     left_out: tuple[str, ...]
     beware: tuple[str, ...]
     rows: tuple[tuple[str, str, str, str], ...]
+    more: str
     fields: tuple[tuple[str, str], ...]
     submit: str
     possible: bool
@@ -186,6 +187,7 @@ class BulkHandlers:
                 )
                 for item in found.first
             ),
+            more=f"{words.count(found.would - len(found.first))} more" if found.would > len(found.first) else "",
             fields=tuple((name, value) for name, value in fields if value), submit=f"{found.verb.capitalize()} {would}",
             possible=found.would > 0 and self._deps.hands is not None, who=who,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from opsq.events.decisions import DecisionItem
 from opsq.events.views import LifeEntry
 from opsq.web import words
 from opsq.web.audit import Entry
@@ -28,6 +29,7 @@ ONE_ORDER_S: Final = 10.0
 SETTLED_S: Final = 120.0
 LEAST_APART: Final = 14.0
 _LONGEST: Final = 60
+_LONGEST_SMALL: Final = 120
 _ORDERS: Final[Mapping[str, tuple[str, str]]] = {
     "pool_grow": (SCALE, "pool grown"), "pool_shrink": (SCALE, "pool shrunk"), "autoscale": (SCALE, "autoscale range"),
     "rate_limit": (CONTROL, "rate limit"), "time_limit": (CONTROL, "time limit"),
@@ -149,6 +151,13 @@ def _orders(lives: Sequence[Life], acted: Sequence[Change]) -> list[Change]:
     return found
 
 
+def decision(made: DecisionItem) -> Change:
+    """A decision of an autoscaler; one that only would have is said as that."""
+    to, would = (made.slots, "") if made.mode == "live" else (made.target, "would go ")
+    moved = f"{would}{made.have} → {to} slots"
+    return Change(made.at, SCALE, made.group[:_LONGEST], moved, made.text[:_LONGEST_SMALL])
+
+
 def _plain(arguments: str) -> str:
     """Write the repr of an order's arguments for people: ``{'n': 2} {'ok': …}`` gives ``n 2``. Display only."""
     text = _NAMED.sub(r"\1 ", arguments.partition("}")[0]).replace("'", "").strip("{ ")
@@ -160,7 +169,8 @@ def _act(entry: Entry) -> Change:
     target = words.short_id(entry.target) if of == "task" else words.short_host(entry.target)
     who = f"by {entry.who}" if entry.who else ""
     kind = SCALE if entry.act in _ACTS_OF_SCALE else CONTROL
-    return Change(entry.at, kind, f"{of} {verb.replace('-', ' ')}", target[:_LONGEST], f"{who} {entry.message}"[:120])
+    small = f"{who} {entry.message}".strip()[:_LONGEST_SMALL]
+    return Change(entry.at, kind, f"{of} {verb.replace('-', ' ')}", target[:_LONGEST], small)
 
 
 def _entries(lives: Sequence[Life], *kinds: str) -> Iterable[tuple[Life, LifeEntry]]:

@@ -58,6 +58,7 @@ USUAL_WINDOW_S: Final = 86_400.0
 KEPT_PARTS: Final = 8_640
 MOST_KEPT_S: Final = 30.0
 MOST_BUCKETS: Final = 120
+MOST_COUNTED: Final = 12
 
 
 def _history(deps: Deps, key: tuple[object, ...], read: Callable[[], T]) -> T:
@@ -193,15 +194,15 @@ def error(deps: Deps, fault: str, ask: Ask) -> ErrorGroup | None:
 
 def error_counts(deps: Deps, asked: Filter, ask: Ask) -> dict[str, int | None]:
     """Count failures by the exception's type under a filter; None where it has terms that nobody counts them by."""
-    names = {term.name for term in asked.terms} - {"state", "exception"}
+    names = {term.name for term in asked.terms} - {"exception"}
+    state, by_type = asked.value("state").lower(), asked.value("type")
     if not hiding.sees_payload(ask.visitor):
         return {}
-    exact = not asked.text and not asked.fault and names <= {"type"}
-    by_type = asked.value("type") if exact and names else ""
+    exact = not asked.text and not asked.fault and names <= {"type", "state"} and state in ("", "failed", "failure")
     counts: dict[str, int | None] = {}
-    for group in errors(deps, ask.visitor)[:MOST_ERRORS_READ]:
-        found = error(deps, group.fault, ask) if by_type else group
-        failed = 0 if found is None else found.types.get(by_type, 0) if by_type else found.failed
+    for group in errors(deps, ask.visitor)[:MOST_COUNTED]:
+        found = error(deps, group.fault, ask) if exact and by_type else group
+        failed = 0 if found is None else found.types.get(by_type, 0) if exact and by_type else found.failed
         if failed:
             counts[group.type] = (counts.get(group.type) or 0) + failed if exact else None
     return counts

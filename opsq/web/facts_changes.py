@@ -8,7 +8,7 @@ from opsq.errors import OpsqError
 from opsq.web import facts
 from opsq.web.access.door import Visitor
 from opsq.web.audit import Entry
-from opsq.web.changes import Change, Life, changes
+from opsq.web.changes import Change, Life, changes, decision
 from opsq.web.deps import Deps
 from opsq.web.view_range import Range
 
@@ -24,7 +24,12 @@ def of_range(deps: Deps, visitor: Visitor, shown: Range) -> tuple[Change, ...]:
     known = deps.memo.get(("changes", sees_acts), KEEP_S, lambda: _read(deps, sees_acts))
     end = shown.end_at if shown.end_at is not None else deps.clock.now() + 60.0
     start = end - shown.length_s
-    return tuple(change for change in known if start <= change.at <= end)[:LONGEST_LIST]
+    decided = deps.memo.get(
+        ("decided", shown.length_s, shown.end_at), KEEP_S,
+        lambda: tuple(map(decision, deps.views.decisions(start, end, changed=True, limit=LONGEST_LIST))),
+    )  # fmt: skip
+    found = [change for change in (*known, *decided) if start <= change.at <= end]
+    return tuple(sorted(found, key=lambda change: -change.at)[:LONGEST_LIST])
 
 
 def last_deploy(deps: Deps) -> Change | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 
 from opsq.events.diagnosis.answers import NOT_LOOKED, Looked
 from opsq.events.diagnosis.asking import Question
 from opsq.events.diagnosis.diagnose import diagnose
-from opsq.events.diagnosis.gather import FINAL, HOUR_S, MOST_NODES, Sight, question_of, queue_case, queue_of, task_case
-from opsq.events.diagnosis.records import Diagnosis
+from opsq.events.diagnosis.gather import HOUR_S, question_of, queue_case, queue_of, task_case
+from opsq.events.diagnosis.nodes import FINAL, Sight
+from opsq.events.diagnosis.records import Diagnosis, Remedy
 from opsq.events.records import TaskDetail
 from opsq.web import facts
 from opsq.web.access.door import Visitor
@@ -39,7 +42,7 @@ def why_page(deps: Deps, ask: Ask, now: float) -> tuple[str, WhyView]:
         raise HTTPException(404, "No such task is known here")
     found = of_task(deps, task, now, PAGE_S)
     head = task_view(task, facts.usual(deps, task.item.type), deps.places, now)
-    acts = {(each.act, each.target): _button(deps, each.act, each.target, ask.visitor) for each in found.remedies}
+    acts = tuple(_button(deps, each, ask.visitor) for each in found.remedies)
     histories = {
         each.history: deps.query.series(HOUR_S, type=each.history, width_s=60) for each in found.proofs if each.history
     }
@@ -78,8 +81,8 @@ def line_of(deps: Deps, ask: Ask, now: float) -> WhyLine | None:
 def _looked(deps: Deps, question: Question, wait_s: float) -> Looked:
     if deps.eyes is None:
         return NOT_LOOKED
-    if not question.nodes or len(question.nodes) >= MOST_NODES:
-        wait_s = min(wait_s, LINE_S)  # everybody is asked, and silence takes its whole time
+    if not question.nodes and wait_s < API_S:
+        wait_s = LINE_S  # everybody is asked, and silence takes its whole time; the live page goes on
     return deps.eyes.look(question, wait_s) or NOT_LOOKED
 
 
@@ -95,9 +98,10 @@ def _lease_s(deps: Deps) -> float:
     return deps.eyes.lease_s if deps.eyes is not None else 30.0
 
 
-def _button(deps: Deps, name: str, target: str, visitor: Visitor) -> ActButton | None:
-    """The act of a remedy, for those who may do it."""
-    act: Any = BY_NAME.get(name)
+def _button(deps: Deps, remedy: Remedy, visitor: Visitor) -> ActButton | None:
+    """The act of a remedy with its values filled in, for those who may do it."""
+    act: Any = BY_NAME.get(remedy.act)
     if act is None or act.permission not in visitor.grants:
         return None
-    return button(act, target, why_not(deps, act, look(deps, act, target)), deps.places)
+    made = button(act, remedy.target, why_not(deps, act, look(deps, act, remedy.target)), deps.places)
+    return replace(made, href=f"{made.href}&{urlencode(remedy.values)}" if remedy.values else made.href)

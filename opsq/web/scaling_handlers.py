@@ -63,12 +63,12 @@ class ScalingHandlers:
         )
 
     async def metrics(self, request: Request) -> Response:
-        """Answer with the slots to have; 503 when nobody decided of late, so that the scaler's own fallback holds."""
+        """Answer with the slots to have; 404 when nobody decided of late, so that the scaler's own fallback holds."""
         group = request.query_params.get("group", "")
         found = [one for one in await self._read(lambda: self._latest(SILENT_S)) if group in ("", one.group)]
         if not found:
             whose = f"group {group!r}" if group else "any group"
-            raise HTTPException(503, f"No decision of {whose} in the last {SILENT_S:.0f} s")
+            raise HTTPException(404, f"No decision of {whose} in the last {SILENT_S:.0f} s")
         return json_response(desired(group, found, self._deps.clock.now()))
 
     def _latest(self, within_s: float) -> tuple[DecisionItem, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from opsq.events.diagnosis.forecast import about
 from opsq.events.diagnosis.records import (
     NO,
     UNKNOWN,
@@ -90,7 +91,10 @@ class RemedyView:
 
 @dataclass(frozen=True, slots=True)
 class WhyView:
-    """The page. head: what the top of the task's own page says. lacks: what could not be found out."""
+    """The page. head: what the top of the task's own page says. helps: how many things help, and how fast.
+
+    lacks: what could not be found out.
+    """
 
     id: str
     head: TaskView
@@ -100,6 +104,7 @@ class WhyView:
     proofs: tuple[ProofView, ...]
     checks: tuple[CheckView, ...]
     remedies: tuple[RemedyView, ...]
+    helps: tuple[str, str]
     lacks: tuple[str, ...]
     task_href: str
 
@@ -114,10 +119,10 @@ class WhyLine:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the page adds to a diagnosis. acts: buttons by act and target. histories: last hours of task types."""
+    """What the page adds to a diagnosis. acts: a button, or none, for each remedy. histories: last hours by type."""
 
     head: TaskView
-    acts: Mapping[tuple[str, str], ActButton | None]
+    acts: Sequence[ActButton | None]
     histories: Mapping[str, Sequence[Point]]
     now: float
 
@@ -132,10 +137,21 @@ def why_view(found: Diagnosis, told: Told, places: Places) -> WhyView:
         lead=parts(found.lead, places),
         proofs=tuple(_proof(each, told, places) for each in found.proofs),
         checks=tuple(_check(each) for each in found.checks),
-        remedies=tuple(_remedy(each, told.acts.get((each.act, each.target))) for each in found.remedies),
+        remedies=tuple(_remedy(each, act) for each, act in zip(found.remedies, told.acts, strict=True)),
+        helps=_helps(found),
         lacks=found.lacks,
         task_href=places.task(found.task),
     )
+
+
+def _helps(found: Diagnosis) -> tuple[str, str]:
+    count = len(found.remedies)
+    things = f"{words.plural(count, 'thing')} {'helps' if count == 1 else 'help'}" if count else ""
+    starts = [each.starts_in_s for each in found.remedies if each.starts_in_s is not None]
+    if found.forecast is None or found.forecast.starts_in_s is None or not starts:
+        return things, ""
+    when = "at once" if min(starts) < 1 else f"in about {words.duration(about(min(starts)))}"
+    return things, f", the fastest starts it {when}"
 
 
 def why_line_view(found: Diagnosis, href: str, places: Places) -> WhyLine:

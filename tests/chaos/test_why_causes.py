@@ -19,23 +19,26 @@ HELD_S = 60.0
 
 
 @contextmanager
-def broker_url(kind: str, folder: Path) -> Iterator[str]:
+def broker_url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
     """A broker of our own."""
-    if kind == "sqlite":
+    if request.param == "sqlite":
         yield f"sqlite:///{folder / 'broker.db'}"
+        return
+    if request.param == "rabbitmq":
+        yield request.getfixturevalue("rabbitmq").url
         return
     with redis_server(folder) as server:
         yield server.url
 
 
-BROKERS = ("sqlite", "redis") if FULL else ("sqlite",)
+BROKERS = ("sqlite", "redis", "rabbitmq") if FULL else ("sqlite",)
 
 
 @pytest.fixture(scope="module", params=BROKERS)
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WhySite]:
     """A broker, a monitor, a busy worker with one slot, a free one with two, and one that will be killed."""
     folder = tmp_path_factory.mktemp(f"why-{request.param}")
-    with broker_url(request.param, folder) as url, WhySite(url, folder) as site:
+    with broker_url(request, folder) as url, WhySite(url, folder) as site:
         site.monitor()
         site.worker("one", "narrow")
         site.worker("two", "wide", slots=2)

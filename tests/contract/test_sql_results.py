@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from opsq.core.backends.registry import open_backend
+from opsq.core.result_store import ResultStore
 from opsq.errors import BackendUnavailable, ConfigError
 from opsq.settings import Settings
 from opsq.testing.contract_backend import BackendContract, Store, opened, put, reads, unique
+from opsq.wire.result import ResultMeta
 from tests.servers import free_port
-from tests.servers_sql import maria_server, postgres_server
+from tests.servers_sql import history_server, maria_server, new_database, postgres_server
 
 LONG = os.environ.get("INTEROP") == "full"
 
@@ -110,3 +113,18 @@ def test_a_url_that_is_none_says_so() -> None:
     for url in ("db+nosuch://host/db", "db+://"):
         with pytest.raises(ConfigError, match="result_backend"):
             open_backend(url, Settings())
+
+
+def test_a_database_that_restarts_costs_a_pause() -> None:
+    """With ``result_backend_always_retry`` whoever asks meanwhile waits and is answered."""
+    with history_server("fsync=on", "synchronous_commit=on") as server:
+        url = f"db+postgresql+psycopg{new_database(server).removeprefix('postgresql')}"
+        settings = Settings(result_backend=url, result_backend_always_retry=True)
+        store = ResultStore(open_backend(url, settings), settings)
+        store.store(ResultMeta(task_id="a", status="SUCCESS", result=1))
+        server.stop()
+        back = threading.Timer(0.3, server.start)
+        back.start()
+        assert store.load("a").result == 1
+        back.join()
+        store.close()

@@ -44,10 +44,18 @@ class Hand:
         self.url = url
         self.script = True
 
-    def without_script(self) -> None:
-        """From here on, read and act as a browser without script does."""
-        self.script = False
-        self.browser.call("Emulation.setScriptExecutionDisabled", {"value": True})
+    @contextmanager
+    def without_script(self) -> Iterator[None]:
+        """For the block, read and act as a browser without script does."""
+        self._run_script(False)
+        try:
+            yield
+        finally:
+            self._run_script(True)
+
+    def _run_script(self, on: bool) -> None:
+        self.script = on
+        self.browser.call("Emulation.setScriptExecutionDisabled", {"value": not on})
 
     def open(self, page: str) -> None:
         """Open a page and wait until it is whole. Timers do not run without script, so the browser is asked again."""

@@ -1,22 +1,31 @@
-"""Pictures of every page, light and dark, wide and narrow: ``python -m tests.web.shots FOLDER``.
+"""Pictures of every page: ``python -m tests.web.shots FOLDER [NAME]``, ``make shots`` for those of the documentation.
 
-Shows the night of ``world.py`` through the real server in a headless Chromium, to be looked at.
+Shows the night of ``world.py`` through the real server in a headless Chromium: light and dark, 360, 1280 and 1920
+pixels wide, written as small as they can be without looking worse.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+from PIL import Image
+
 from opsq.events.search import of
 from opsq.web.server import Address, WebServer
 from tests.web.chromium import Chromium
+from tests.web.night_hands import NightHands
 from tests.web.why_night import NightEyes, waiting_export
 from tests.web.world import World, night
 
-SIZES = ((1280, False), (1280, True), (360, False))
+SIZES = ((1280, False), (1280, True), (360, False), (1920, False))
+#: A tall page is cut here: what is below says nothing new, and the pictures together stay small.
+TALLEST = 2600
+COLOURS = 48
+DRAWN = "[...document.querySelectorAll('.plot > .canvas')].every((each) => each.children.length)"
 
 
 def pages(world: World) -> dict[str, str]:
@@ -41,11 +50,21 @@ def pages(world: World) -> dict[str, str]:
         "type": "types/shop.images.resize",
         "quarantine": "quarantine",
         "schedules": "schedules",
-        "autoscale": "autoscale?range=1h&q=reports&least=2&most=32&within=60",
+        "schedule": "schedules/shop.poll-stock",
+        "autoscale": "autoscale",
+        "audit": "audit",
+        "api": "api",
+        "act": "act/queue-purge?target=reports",
         "why": "why/" + waiting_export(world),
         "why-ran": "why/" + quote(fine.id),
         "missing": "nothing/here",
     }
+
+
+def server_of(world: World) -> WebServer:
+    """The real server over a night."""
+    deps = replace(world.deps(), eyes=NightEyes(world), hands=NightHands(world.clock))
+    return WebServer(deps, Address("127.0.0.1", 0))
 
 
 def shoot(folder: Path, only: str = "") -> list[str]:
@@ -53,19 +72,20 @@ def shoot(folder: Path, only: str = "") -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     world = night()
     waiting_export(world, ahead=187, behind=225)
-    server = WebServer(replace(world.deps(), eyes=NightEyes(world)), Address("127.0.0.1", 0))
+    server = server_of(world)
     server.start()
     complaints = []
     try:
         with Chromium() as browser:
             for name, path in pages(world).items():
-                if only and only not in name:
+                if not re.fullmatch(only or ".*", name):
                     continue
                 for width, dark in SIZES:
                     browser.look(width=width, dark=dark)
                     browser.open(server.address.url + path)
                     browser.until("document.fonts.status === 'loaded'")
-                    browser.shoot(folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
+                    browser.until(DRAWN)
+                    _keep(browser, folder / f"{name}-{width}-{'dark' if dark else 'light'}.png")
                     wide = browser.value("document.documentElement.scrollWidth")
                     if wide > width:
                         complaints.append(f"{name} at {width}: {wide} px wide")
@@ -73,6 +93,14 @@ def shoot(folder: Path, only: str = "") -> list[str]:
     finally:
         server.stop(3.0)
     return complaints
+
+
+def _keep(browser: Chromium, path: Path) -> None:
+    """Write the page, cut and with few colours: text and hairlines stay as sharp as they are."""
+    browser.shoot(path)
+    with Image.open(path) as picture:
+        whole = picture.convert("RGB").crop((0, 0, picture.width, min(picture.height, TALLEST)))
+        whole.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from opsq.web.access.passwords import hash_password, new_token, password_fits, r
 from opsq.web.access.permissions import PERMISSIONS, ROLES, Role, of_role
 from opsq.web.access.sessions import Sessions, keep_key
 from opsq.web.app import create_app
+from opsq.web.hands import Hands
 from opsq.web.routes import ROUTES
 from tests.web.world import World
 
@@ -36,12 +37,14 @@ SAME = {"sec-fetch-site": "same-origin"}
 class Site:
     """An application with accounts, asked by one browser."""
 
-    def __init__(self, world: World, path: Path, admin_password: str | None = None) -> None:
+    def __init__(
+        self, world: World, path: Path, admin_password: str | None = None, hands: Hands | None = None
+    ) -> None:
         self.clock = ManualClock(1_800_000_000.0)
         limiter = Limiter(self.clock)
         self.door = Door(path, admin_password, Sessions(b"k" * 32, 3600), limiter, self.clock)
         deps = world.deps()
-        self.app = create_app(replace(deps, door=self.door, gate=Gate(self.door, limiter)))
+        self.app = create_app(replace(deps, door=self.door, gate=Gate(self.door, limiter), hands=hands or deps.hands))
         self.cookies = httpx.Cookies()
 
     def ask(self, path: str, method: str = "GET", **options: object) -> httpx.Response:
@@ -302,3 +305,19 @@ def test_the_limiter_forgets_old_windows_and_old_keys() -> None:
         limiter.count("w", str(number), twice)
     assert limiter.take("w", "a", twice) == 0.0
     assert timedelta(seconds=10).total_seconds() == twice.window_s
+
+
+@pytest.mark.parametrize("path", ["/live/overview", "/api/v1/events"])
+def test_a_stranger_gets_no_stream(site: Site, path: str) -> None:
+    assert site.ask(path).status_code == 401
+    assert site.ask(path, headers=basic("viewer", "wrong")).status_code == 401
+    assert site.ask("/live/no-such-page", headers=basic("viewer")).status_code == 404
+
+
+def test_guessing_by_header_is_stopped_too(site: Site) -> None:
+    statuses = [site.ask("/api/v1/me", headers=basic("admin", f"guess {n}")).status_code for n in range(8)]
+    assert statuses[:5] == [401] * 5
+    assert set(statuses[5:]) == {429}
+    assert site.ask("/api/v1/me", headers=basic("admin")).status_code == 429
+    guesses = [site.ask("/api/v1/me", headers={"authorization": f"Bearer opsq_{n}"}).status_code for n in range(30)]
+    assert guesses[-1] == 429

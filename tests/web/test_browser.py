@@ -155,8 +155,9 @@ def test_what_is_drawn_becomes_the_range(browser: Chromium, url: str) -> None:
 
 def test_words_of_the_script_are_those_of_the_server(browser: Chromium, url: str) -> None:
     browser.open(url)
-    values = [0, 0.00004, 0.0004, 0.0123, 0.4567, 0.9996, 1, 1.24, 9.94, 9.96, 24.6, 59.94, 59.96, 60, 478, 3599, 3600,
-              86_399, 86_400, 273_600, 9e6, 12.0, 99.94, 100.4, 1234, 99_950.4, 999_499, 1_234_567, 0.05, 0.1]  # fmt: skip
+    small = [0, 0.00004, 0.0004, 0.0123, 0.05, 0.1, 0.4567, 0.9996, 1, 1.24, 9.94, 9.96, 12.0, 24.6, 59.94, 59.96, 60]
+    large = [99.94, 100.4, 478, 1234, 3599, 3600, 86_399, 86_400, 99_950.4, 273_600, 999_499, 1_234_567, 9e6]
+    values = [*small, *large]
     said = "(v) => [opsqWords.duration(v), opsqWords.significant(v)]"
     told = browser.value(f"JSON.stringify({values}.map({said}))")
     assert json.loads(told) == [[duration(value), significant(value)] for value in values]
@@ -166,7 +167,8 @@ def test_without_a_script_the_charts_are_there(browser: Chromium, url: str) -> N
     browser.call("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         browser.call("Page.navigate", {"url": url + "?range=15m"})
-        browser.until("document.readyState === 'complete' && document.querySelector('#charts')")
+        while not browser.value("document.readyState === 'complete' && Boolean(document.querySelector('#charts'))"):
+            pass  # each look is a question to the browser and takes its time; its own timers are off, too
         assert browser.value("document.querySelectorAll('#charts .traces path').length") > 4
         visible = "getComputedStyle(document.querySelector('#charts .traces')).visibility"
         assert browser.value(visible) == "visible"

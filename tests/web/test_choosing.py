@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -105,11 +104,8 @@ def test_nothing_comes_or_goes_while_something_is_chosen(hand: Hand, browser: Ch
     assert browser.value(f"{row(3)}.checked")
 
 
-def test_without_script_ticks_lead_to_the_same_preview(url: str, tmp_path: Path) -> None:
-    with Chromium() as browser:
-        browser.look(width=1280)
-        hand = Hand(browser, url)
-        hand.without_script()
+def test_without_script_ticks_lead_to_the_same_preview(hand: Hand, browser: Chromium) -> None:
+    with hand.without_script():
         hand.open("tasks?q=state:ok")
         assert "With the ticked tasks:" in browser.value(BAR)
         for number in (0, 1, 2):

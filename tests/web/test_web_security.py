@@ -35,7 +35,9 @@ def test_nothing_inline_in_a_template(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|hx-on|\|\s*safe", text)
     for script in re.findall(r"<script[^>]*>", text):
-        assert "src=" in script
+        assert "src=" in script or 'type="application/json"' in script
+    for data in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL):
+        assert re.fullmatch(r"\{\{[^{}]*\|\s*tojson\s*\}\}", data.strip()), "data that could end its own block"
     assert "Markup" not in text
 
 

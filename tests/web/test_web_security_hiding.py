@@ -28,6 +28,7 @@ from opsq.web.render import Renderer
 from opsq.web.routes import ROUTES
 from opsq.web.terms import parse
 from opsq.web.view_common import Ask
+from tests.web.night_hands import NightHands
 from tests.web.test_access import KEPT, Site, basic
 from tests.web.world import EMITTERS, World
 
@@ -252,3 +253,15 @@ def test_an_open_stream_ends_with_the_feed(planted: tuple[World, list[str]]) -> 
     asyncio.run(listen())
     assert TASK in from_feed[1]
     assert not [secret for secret in secrets if secret in from_feed[1]]
+
+
+def test_a_schedule_keeps_its_arguments(planted: tuple[World, list[str]], tmp_path: Path) -> None:
+    """Arguments of entries, and errors that quote them, are payload too."""
+    path = tmp_path / "users.json"
+    accounts.write(path, Accounts({role: User(role, KEPT) for role in ROLES}))
+    site = Site(planted[0], path, hands=NightHands(planted[0].clock))
+    for page in ("/schedules", "/schedules/shop.nightly-export", "/schedules/shop.broken"):
+        text = site.ask(page, headers=basic("viewer")).text
+        assert "warehouse-7" not in text
+        assert "positional arguments" not in text
+    assert "warehouse-7" in site.ask("/schedules/shop.nightly-export", headers=basic("operator")).text

@@ -66,7 +66,7 @@ def test_the_page_tells_the_sentence_the_evidence_all_causes_and_what_helps(deps
     assert max(max(row.percent, row.usual_percent) for row in view.proofs[0].rows) == 100
     grow = next(each for each in view.remedies if "pool_grow" in each.command)
     assert grow.act is not None
-    assert grow.act.href == "/act/worker-grow?target=opsq%40reports-1"
+    assert grow.act.href == "/act/worker-grow?target=opsq%40reports-1&n=4"
     assert "instead of" in grow.effects[0].text
 
 

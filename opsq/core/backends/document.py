@@ -12,7 +12,7 @@ from typing import Final
 _LOOK_AT: Final = 200
 # JSON, YAML, pickle and msgpack all keep both words readable, in this order; a task's own value comes later.
 # The first form is pickle's protocol 2, which Celery writes.
-_STATE: Final = re.compile(rb"status(?:q.X.{4}|[\"'\x94\x8c\xa0-\xbf\x00-\x20:.]*)([A-Za-z_]*)", re.DOTALL)
+_STATE: Final = re.compile(rb"status(?:q.X.{4}|[\"'\x94\x8c\xa0-\xbf\x00-\x20:.]*)([A-Z_]*)", re.DOTALL)
 
 
 def is_success(stored: bytes) -> bool:

@@ -8,11 +8,19 @@ Source: celery-protocol D.7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from opsq import plugins
 from opsq.clock import Clock, SystemClock
@@ -124,6 +132,16 @@ class SqlBackend(PolledBackend, SqlChords):
             )
         self._sweep_chords(now)
         return gone
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            with PolledBackend._translated(self):
+                yield
+        except BackendUnavailable as error:
+            if isinstance(error.__cause__, (OperationalError, ProgrammingError)):
+                self._engine.close()  # the next use looks for the tables again: they may be gone with their server
+            raise
 
     def _place(self, kind: Kind) -> tuple[sa.Table, sa.Column[Any]]:
         if kind == "task":

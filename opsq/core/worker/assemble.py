@@ -20,6 +20,7 @@ from opsq.broker.publisher import Publisher
 from opsq.broker.retry import NO_RETRY
 from opsq.core.app import Opsq
 from opsq.core.pools.base import Pool, PoolConfig
+from opsq.core.schedules.zones import zone_of_settings
 from opsq.core.worker.chord_step import ChordStep
 from opsq.core.worker.clerk import Clerk
 from opsq.core.worker.emit import EVENTS_DEADLINE_S, Emitter
@@ -238,6 +239,7 @@ class ReceiverStep(_Step):
             loader.accept,
             loader.limits,
             ledger.revoked,
+            zone_of_settings(self.plan.settings.timezone, self.plan.settings.enable_utc),
             serializers=loader.registry,
             stamp_revoked=stamps.covers,
         )

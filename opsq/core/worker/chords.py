@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from opsq.core.chord_store import RUN_HEADER, ChordLost, ChordStore, counts
+from opsq.core.chord_store import RUN_HEADER, UNLOCK, ChordLost, ChordStore, counts
 from opsq.core.request import Context
 from opsq.core.result_store import ResultStore
 from opsq.core.worker.record import Recorder
@@ -84,8 +84,10 @@ class Chords:
         if len(ended) < len(members) or any(meta.status not in READY_STATES for meta in ended):
             return False
         for index, meta in enumerate(ended):
-            by = TaskHeaders(id=meta.task_id, task=meta.name or "", group=group_id, group_index=index)
-            self._count(group_id, meta.task_id, index, body, meta.status, meta.result, by)
+            # Never in the task's own name: it may be completing the chord at this moment.
+            token = self._store.part(group_id, meta.task_id, index, meta.status, meta.result, holder=UNLOCK)
+            if token is not None:
+                self._complete(group_id, token, body, None)
         return True
 
     def sweep(self) -> int:

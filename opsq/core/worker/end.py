@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from opsq.clock import Clock
 from opsq.core.canvas import Planned
@@ -37,6 +37,9 @@ from opsq.wire.saferepr import saferepr
 from opsq.wire.task import TaskHeaders
 
 log = logging.getLogger(__name__)
+
+_MUST_BE_TOLD: Final = frozenset({"UNKNOWN", "REVOKED"})
+"""States of what was never called and can be read: the rest of its chain, and its chord, would wait for ever."""
 
 
 class Ender:
@@ -116,7 +119,7 @@ class Ender:
                 self._recorder.write(headers, stored, exc, reply_to=job.properties.get("reply_to"))
         except Unavailable as unavailable:
             log.error("a state could not be stored", extra={"task_id": job.id, "error": str(unavailable)})
-        if stored and state != "UNVERIFIED" and headers.group:
+        if state in _MUST_BE_TOLD:
             self._follower.after_refusal(job, headers, exc, stored)
         return self._never_ran(job, headers, state, settle, exc)
 

@@ -97,7 +97,8 @@ class Counting(Protocol):
 class Ledger:
     """The entries by key, and the counters. watch: told of everything that passes, while there is one.
 
-    Thread: entries are added and removed by the owner thread only; reading is safe anywhere.
+    Thread: entries are added by the owner, and removed by it or, those that were revoked, by the clerk; so
+    whoever looks at all of them takes a copy first.
     """
 
     def __init__(self, revoked: RevokedIds) -> None:

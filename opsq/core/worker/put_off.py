@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -24,6 +24,7 @@ from opsq.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_CAN_WAIT: Final = frozenset({"amqp", "amqps"})
 Work = Callable[[], None]
 
 
@@ -113,6 +114,6 @@ def put_off(
     """Make one where this worker reads and writes one broker, and that can wait for a message's time."""
     read, write = settings.resolved_broker_url("read"), settings.resolved_broker_url("write")
     url = read if isinstance(read, str) else read[0]
-    if read != write or find_broker(url).name != "amqp":
+    if read != write or find_broker(url).name not in _CAN_WAIT:
         return None
     return PutOff(settings.broker_native_delayed_delivery_after, ledger, later, publisher, queues)

@@ -83,7 +83,7 @@ class Receiver:
         if policy is None:
             return
         changed = []
-        for entry in self._ledger.entries.values():
+        for entry in tuple(self._ledger.entries.values()):  # the clerk removes what was revoked meanwhile
             if entry.headers.task == task and entry.started_at is None:
                 entry.policy = policy
                 soft_s, hard_s = policy.limits(entry.headers)
@@ -153,7 +153,8 @@ class Receiver:
                 self._ledger.remove(entry.key)
             else:
                 self._ledger.orphaned(entry)  # a slot took it this very moment
-        self._early_out = sum(1 for entry in self._ledger.entries.values() if not entry.late and entry.acked)
+        entries = tuple(self._ledger.entries.values())  # the clerk removes what was revoked meanwhile
+        self._early_out = sum(1 for entry in entries if not entry.late and entry.acked)
 
     def take_back(self) -> list[Entry]:
         """Stop holding anything; the entries that wait here and never reached the pool."""

@@ -14,6 +14,7 @@ import psutil
 from opsq.autoscale.observation import Machine
 from opsq.core.pools.prefork_oom import OomWatch
 from opsq.core.worker.plan import cpus
+from opsq.core.worker.scaler_windows import LONG_S, Window
 
 MEMORY_EVERY_S: Final = 5.0
 #: Weighing a child costs about a millisecond; of more children, so many are weighed.
@@ -21,6 +22,7 @@ MOST_WEIGHED: Final = 32
 #: Time in slots over which the CPU share of what runs can be told.
 TOLD_AFTER_S: Final = 0.5
 FULL: Final = 0.9
+NOTHING: Final = (0.0, 0.0)
 _CGROUP: Final = Path("/sys/fs/cgroup")
 _NS: Final = 1e9
 
@@ -42,45 +44,49 @@ class MachineWatch:
         self._parent_bytes = 0.0
         self._used_bytes: float | None = None
         # (CPU seconds, seconds runnable without a core) of each child at the last look.
-        self._times: dict[int, tuple[float, float]] = {}
+        self._times: dict[int, tuple[float, float]] | None = None
+        self._lately = Window(LONG_S, 2)
         self._slot_s = self._cpu_s = self._waited_s = self._share = 0.0
         self.delay = 0.0
         psutil.cpu_percent(None)
 
-    def watch_children(self, children: Sequence[int], slot_s: float) -> None:
+    def watch_children(self, now: float, children: Sequence[int], slot_s: float) -> None:
         """Read the children's own counters. slot_s: seconds that tasks spent in slots since the last look.
 
         Also notes ``delay``: seconds that a child was ready to run and had no core, per CPU second. Without that a full
         machine would make tasks look as if they waited for something else, and every growth would allow the next.
         """
         times = {pid: found for pid in children if (found := _times(pid)) is not None}
-        known = [pid for pid in times if pid in self._times]
-        cpu_s = sum(times[pid][0] - self._times[pid][0] for pid in known)
-        waited_s = sum(times[pid][1] - self._times[pid][1] for pid in known)
+        # A child that is new has all it used since the last look; those of the first look have a life before it.
+        before = times if self._times is None else self._times
+        cpu_s = sum(ran - before.get(pid, NOTHING)[0] for pid, (ran, _) in times.items())
+        waited_s = sum(waited - before.get(pid, NOTHING)[1] for pid, (_, waited) in times.items())
         self._times = times
         # What was measured fades, so that it is that of the last seconds.
         self._slot_s = self._slot_s / 2 + slot_s
         self._cpu_s = self._cpu_s / 2 + cpu_s
         self._waited_s = self._waited_s / 2 + waited_s
-        self.delay = self._waited_s / self._cpu_s if self._cpu_s > 0 else 0.0
+        self._lately.add(now, waited_s, cpu_s)
+        waited_s, cpu_s = self._lately.sums(now)
+        self.delay = waited_s / cpu_s if cpu_s > 0 else 0.0
 
-    def read(self, now: float, children: Sequence[int], share: float | None) -> Machine:
+    def read(self, now: float, children: Sequence[int], share: float | None, *, assume: bool = True) -> Machine:
         """How the machine is at ``now``.
 
         share: CPU share of the tasks that ended of late, None when none did; then that of what runs now counts, and
-        until that can be told either a whole core per task is assumed.
+        until that can be told either a whole core per task is assumed, unless nothing is to be assumed.
         """
         busy = psutil.cpu_percent(None) / 100
         measured = self._running_share() if share is None else share
         if measured is not None:
             # On a full machine everything takes longer, also for reasons that nobody tells: a share only rises then.
             measured = self._share = max(self._share, measured) if busy > FULL else measured
-        share = None if not self._isolated else 1.0 if measured is None else measured
+        known = 1.0 if measured is None and assume else measured
         if now - self._weighed_at >= MEMORY_EVERY_S:
             self._weighed_at = now
             self._weigh(children)
         return Machine(
-            cpu_share=share, cores=self.cores, cpu_busy=busy,
+            cpu_share=known if self._isolated else None, cores=self.cores, cpu_busy=busy,
             memory_limit=self._limit_bytes, memory_used=self._used_bytes, parent_bytes=self._parent_bytes,
             child_bytes=self._child_bytes, oom_kills=self._group.kills(), io_pressure=_pressure("io"),
         )  # fmt: skip

@@ -77,14 +77,16 @@ class Sight:
         found = stats.get("processes")
         children = [pid for pid in found if isinstance(pid, int)] if isinstance(found, list) else []
         ran_s = sum(min(passed_s, at - entry.started_at) for entry in entries if entry.started_at is not None)
-        self._machine.watch_children(children, min(ended_s + max(0.0, ran_s), self._pool.slots * passed_s))
+        self._machine.watch_children(now, children, min(ended_s + max(0.0, ran_s), self._pool.slots * passed_s))
         finished, failed = self._ended.sums(now)
         self._spend(have, passed_s, at)
+        gauge = self._gauge()
+        # Where the user's own measure asks for slots, they need not be for tasks that burn a core.
+        machine = self._machine.read(now, children, self._cpu_share(now), assume=gauge is None)
         return Observation(
             at=now, have=have, starting=starting, running=running, queues=views,
             age_s=math.inf if told is None else max(0.0, now - told.at), local=local,
-            machine=self._machine.read(now, children, self._cpu_share(now)),
-            gauge=self._gauge(), finished=int(finished), failed=int(failed),
+            machine=machine, gauge=gauge, finished=int(finished), failed=int(failed),
             throughput=self._done.sums(now)[0] / min(DONE_S, max(1.0, now - self._began)), spent=self._spent_h,
         )  # fmt: skip
 

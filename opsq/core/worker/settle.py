@@ -133,8 +133,9 @@ class Settler:
                 settlements.append(Settlement(entry.tag, HOW[outcome.settle], (entry, outcome)))
         if settlements and door is not None:
             door.settle(settlements)
-            if ledger.generation != generation:
-                # The connection went away meanwhile, and with it these; finishing twice is harmless.
+            if ledger.generation != generation or self._door is not door:
+                # The connection went away meanwhile, and with it these; finishing twice is harmless. Its door
+                # goes first: ``detach`` may have looked for outcomes before these were noted.
                 for settlement in settlements:
                     self._leave_to_owner(settlement.note[1])  # type: ignore[index]  # made above
 

@@ -90,7 +90,8 @@ class Voice:
             run = self._runs.get(key)
             if run is None:
                 if len(self._runs) >= MOST_RUNS:
-                    return
+                    # What a run leaves running may log after its end; nobody would ever end those again.
+                    self._runs.pop(next(iter(self._runs)))
                 run = self._runs[key] = _Run(str(bound.get("task") or ""))
             if run.count >= self._lines_max:
                 run.left_out += 1

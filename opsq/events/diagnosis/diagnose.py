@@ -14,6 +14,8 @@ from opsq.events.diagnosis.slot_causes import SLOTS_BUSY, slots_proof
 from opsq.events.diagnosis.worker_causes import PREFETCHED
 
 MOST_SILENT = 3
+LEAST_RANGE = 0.2
+"""A narrower range than this share of the length is not told: it would claim to be exact."""
 LINED = frozenset({SLOTS_BUSY, PREFETCHED, NO_CONSUMER, ""})
 """Causes under which a task moves up in a line, so that a forecast means something."""
 
@@ -71,7 +73,7 @@ def _outlook(expected: Forecast | None, told: Told) -> Said:
 
 def _between(expected: Forecast) -> str:
     low, high = expected.low_s, expected.high_s
-    if low is None or high is None or high - low < 1.0:
+    if low is None or high is None or high - low < max(1.0, LEAST_RANGE * (expected.starts_in_s or 0.0)):
         return ""
     return f" (between {words.duration(about(low))} and {words.duration(about(high))})"
 

@@ -90,7 +90,7 @@ def starts_in(case: Case, change: Change = NOTHING, length: Length = mean) -> fl
     """Seconds until the task has a slot; None when there is none to wait for, or no length of runs is known."""
     free = free_times(case, change, length)
     ahead = _ahead(case, change, length)
-    if not free or ahead is None:
+    if not free or ahead is None or (min(free) > 0 and _blind(case)):
         return None
     if len(ahead) > MOST_PLAYED:
         return (sum(free) + sum(ahead)) / len(free)
@@ -110,6 +110,12 @@ def free_times(case: Case, change: Change = NOTHING, length: Length = mean) -> l
         found += [_mean_run(case, length) or 0.0] * min(unseen, (node.slots or 0) - len(running))
         found += [0.0] * max(0, (node.slots or 0) - len(running) - unseen)
     return found
+
+
+def _blind(case: Case) -> bool:
+    """Whether of nothing that runs there a run has ever been measured: nobody knows when a slot is free."""
+    running = [one for node in serving(case) for one in node.running or ()]
+    return bool(running) and all(case.pace_of(one.type) is None for one in running)
 
 
 def serving(case: Case) -> tuple[Node, ...]:
@@ -199,7 +205,7 @@ def _basis(case: Case) -> str:
 
 def _outlived(one: Request, case: Case) -> bool:
     usual = case.pace_of(one.type)
-    return usual is None or (one.since_at is not None and case.now - one.since_at > usual.p95_s)
+    return usual is not None and (one.since_at is not None and case.now - one.since_at > usual.p95_s)
 
 
 def _why_not(case: Case) -> str:

@@ -7,34 +7,31 @@ Thread: any; blocks on the store.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from msgspec import structs
 
 from opsq.broker.standing import PAUSED_QUEUE, PAUSED_TASK, REVOKED, StandingOrder
-from opsq.events.diagnosis.answers import Answer, Looked, moment
+from opsq.events.diagnosis.answers import Looked, moment
 from opsq.events.diagnosis.asking import Question
 from opsq.events.diagnosis.case import (
     BROKER,
     ENDED,
-    NOWHERE,
     SLOT,
     UP,
-    WORKER,
     Case,
     Line,
     Node,
     Orders,
-    Request,
     Usual,
 )
+from opsq.events.diagnosis.nodes import FINAL, MOST_NODES, Sight, located, nodes_of
 from opsq.events.diagnosis.slower import LEAST_RUNS, Slower, slower
-from opsq.events.evidence import FINAL_STATES
 from opsq.events.grammar import Every, Named, When
 from opsq.events.grammar import Query as Grammar
 from opsq.events.query import Query
-from opsq.events.records import QueueItem, TaskDetail, TaskTypeItem, WorkerItem
+from opsq.events.records import QueueItem, TaskDetail, TaskTypeItem
 from opsq.events.search import Search, literal, of
 from opsq.events.views import Views
 from opsq.wire import states
@@ -43,21 +40,7 @@ DAY_S: Final = 86_400.0
 HOUR_S: Final = 3_600.0
 RATES_S: Final = 60.0
 PACE_S: Final = 600.0
-MOST_NODES: Final = 50
-MOST_RUNNING: Final = 200
 MOST_BESIDE: Final = 200
-FINAL: Final = frozenset(name for _, name in FINAL_STATES)
-_WHERE: Final[Mapping[str, str]] = {
-    states.PENDING: BROKER, states.RETRY: BROKER, states.RECEIVED: WORKER, states.STARTED: SLOT,
-}  # fmt: skip
-
-
-class Sight(NamedTuple):
-    """What a case is gathered from. types: task types over a window in seconds, which pages share among viewers."""
-
-    query: Query
-    views: Views
-    types: Callable[[float], Sequence[TaskTypeItem]]
 
 
 def sight(query: Query, views: Views) -> Sight:
@@ -89,11 +72,11 @@ def task_case(
 ) -> Case:  # fmt: skip
     """The case of one task. lease_s: of the broker. stored: its state in the result store, None when not looked."""
     item, queue = task.item, queue_of(task)
-    nodes = _nodes(seen, queue, looked, item.worker)
+    nodes = nodes_of(seen, queue, looked, item.worker)
     heard_at = _heard_at(task)
     if looked.at < heard_at:  # what its worker held then says nothing of now
         nodes = tuple(structs.replace(node, reserved=None, waiting=None) for node in nodes)
-    where, holder = _located(task, nodes)
+    where, holder = located(task, nodes)
     line = _line(seen.query, queue, looked, task if where == BROKER else None, now) if queue is not None else None
     lacks = [*(looked.lacks if where != ENDED else ()), *([] if queue is not None else ["no event told its queue"])]
     return Case(
@@ -119,7 +102,7 @@ def task_case(
 
 def queue_case(seen: Sight, queue: str, looked: Looked, *, now: float, lease_s: float) -> Case:
     """The case of one queue: why what waits in it does not run."""
-    line, nodes = _line(seen.query, queue, looked, None, now), _nodes(seen, queue, looked, None)
+    line, nodes = _line(seen.query, queue, looked, None, now), nodes_of(seen, queue, looked, None)
     return Case(
         now=now,
         task=None,
@@ -158,92 +141,12 @@ def usual_runs(types: Iterable[TaskTypeItem], least: int = 1) -> dict[str, Usual
     }
 
 
-def _nodes(seen: Sight, queue: str | None, looked: Looked, holder: str | None) -> tuple[Node, ...]:
-    known = {worker.name: worker for worker in seen.query.workers()}
-    names = [*known, *(name for name in looked.answers if name not in known)]
-    if holder is not None and holder not in names:
-        names.append(holder)
-    found = [_node(name, known.get(name), queue, looked) for name in names]
-    relevant = [node for node in found if node.consumes is not False or node.name == holder or node.answered]
-    return tuple(_with_life(_with_running(node, seen.query), seen.views) for node in relevant[:MOST_NODES])
-
-
-def _node(name: str, item: WorkerItem | None, queue: str | None, looked: Looked) -> Node:
-    answer = looked.answers.get(name)
-    asked = bool(looked.at) and (not looked.asked or name in looked.asked) and not _unasked(looked)
-    told = answer or Answer()
-    queues = told.queues if told.queues is not None else (item.queues or None) if item is not None else None
-    node = Node(
-        name=name,
-        consumes=None if queues is None or queue is None else queue in queues,
-        answered=True if answer is not None else False if asked else None,
-        running=told.running,
-        reserved=told.reserved,
-        waiting=told.waiting,
-        registered=told.registered,
-        revoked=told.revoked,
-        slots=told.slots,
-        pool=told.pool,
-        ours=told.ours,
-    )
-    if item is None:
-        return node
-    paused = item.details.get("paused")
-    return structs.replace(
-        node,
-        status=item.status,
-        last_seen_at=item.last_seen_at,
-        slots=item.slots if item.slots is not None else node.slots,
-        busy=item.busy if item.busy is not None else item.active,
-        pool=item.pool or node.pool,
-        ours=node.ours if node.ours is not None else (item.software or "").startswith("opsq"),
-        paused=tuple(str(each) for each in paused) if isinstance(paused, list) else (),
-    )
-
-
-def _unasked(looked: Looked) -> bool:
-    """Whether asking itself failed, so that silence says nothing about a worker."""
-    return not looked.answers and any("could not be asked" in each or "broker" in each for each in looked.lacks)
-
-
-def _with_running(node: Node, query: Query) -> Node:
-    """What runs there by events, where the worker did not answer itself."""
-    if node.running is not None or node.status == "unknown":
-        return node
-    found = query.tasks(of(worker=literal(node.name), state="running"), limit=MOST_RUNNING).items
-    running = tuple(Request(one.id, one.type, one.started_at) for one in found)
-    return structs.replace(node, running=running if running or node.busy == 0 else None)
-
-
-def _with_life(node: Node, views: Views) -> Node:
-    """When this process of it took the place of another; a first start is only when it was first heard."""
-    begun = [entry.at for entry in views.worker_history(node.name) if entry.what == "restarted"]
-    return structs.replace(node, replaced_at=max(begun)) if begun else node
-
-
-def _located(task: TaskDetail, nodes: Sequence[Node]) -> tuple[str, Node | None]:
-    """Where the task is: what workers answer counts more than events, which may be late."""
-    item = task.item
-    if item.state in FINAL:
-        return ENDED, _named(nodes, item.worker)
-    for node in nodes:
-        for listed, where in ((node.running, SLOT), (node.reserved, WORKER), (node.waiting, WORKER)):
-            if node.answered and listed is not None and any(one.id == item.id for one in listed):
-                return where, node
-    where = _WHERE.get(item.state, NOWHERE)
-    return where, _named(nodes, item.worker) if where in (WORKER, SLOT) else None
-
-
 def _heard_at(task: TaskDetail) -> float:
     """The latest moment that events tell of the task; what was answered before that is older than they are."""
     times = [
         at for one in task.tries for at in (one.published_at, one.delivered_at, one.slot_at, one.started_at) if at
     ]  # fmt: skip
     return max(times, default=0.0)
-
-
-def _named(nodes: Sequence[Node], name: str | None) -> Node | None:
-    return next((node for node in nodes if node.name == name), None)
 
 
 def _eta(task: TaskDetail, holder: Node | None, where: str) -> float | None:
@@ -274,6 +177,8 @@ def _line(query: Query, queue: str, looked: Looked, task: TaskDetail | None, now
 
 def _before(query: Query, queue: str, task: TaskDetail, now: float) -> tuple[int | None, bool]:
     """How many tasks of the queue waited already when this one was published, and whether that is exact."""
+    if not task.tries:
+        return None, True  # no event told of it, so nothing tells what was before it
     at = task.item.at
     waiting = (Named("state", (states.PENDING,)), Named("queue", (literal(queue),)))
     earlier = query.tasks(Search(Grammar(Every((*waiting, When(True, at=at)))), now), limit=1)

@@ -67,17 +67,23 @@ def rated(case: Case, expected: Forecast | None) -> list[Remedy]:
         Remedy(
             title="Lift the limit there for an hour", command=f"{on} 0 --for 1h",
             effects=(Effect(STARTS, now + instead, strong=True), Effect("Costs", "what the limit protects")),
-            act="worker-rate-limit", target=node.name, values={"task_name": name, "rate_limit": "0", "for_s": "1h"}, starts_in_s=0.0,
+            act="worker-rate-limit", target=node.name, values=_limit_of(name, "0"), starts_in_s=0.0,
         )
     ]  # fmt: skip
     if pace:
-        twice = f"{words.significant(pace * 2 * 60)}/m".replace(",", "")
-        effect = Effect(STARTS, f"in ≈{words.NBSP}{words.duration(about(place / pace / 2))}{instead}", strong=True)
+        twice, half_s = f"{words.significant(pace * 2 * 60)}/m".replace(",", ""), place / pace / 2
+        effect = Effect(STARTS, f"in ≈{words.NBSP}{words.duration(about(half_s))}{instead}", strong=True)
         found.append(
-            Remedy(title="Let it start twice as often", command=f"{on} {twice} --for 1h", effects=(effect,),
-                   act="worker-rate-limit", target=node.name, values={"task_name": name, "rate_limit": twice, "for_s": "1h"}, starts_in_s=place / pace / 2)
+            Remedy(
+                title="Let it start twice as often", command=f"{on} {twice} --for 1h", effects=(effect,),
+                act="worker-rate-limit", target=node.name, values=_limit_of(name, twice), starts_in_s=half_s,
+            )
         )  # fmt: skip
     return found
+
+
+def _limit_of(name: str, rate: str) -> dict[str, str]:
+    return {"task_name": name, "rate_limit": rate, "for_s": "1h"}
 
 
 def unknown_name(case: Case, expected: Forecast | None) -> list[Remedy]:

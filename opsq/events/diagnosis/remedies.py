@@ -14,7 +14,7 @@ from opsq.events.diagnosis import slot_remedies as slots
 from opsq.events.diagnosis.case import Case
 from opsq.events.diagnosis.records import Forecast, Remedy
 
-MOST: Final = 4
+MOST: Final = 5
 #: What starts the task no earlier than this share of the time it takes by itself is not worth doing.
 LEAST_GAIN: Final = 0.9
 Maker = Callable[[Case, Forecast | None], "list[Remedy]"]

@@ -6,10 +6,12 @@ import shlex
 from collections import Counter
 from typing import Final
 
+from msgspec import structs
+
 from opsq import words
-from opsq.events.diagnosis.case import Case
+from opsq.events.diagnosis.case import Case, Usual
 from opsq.events.diagnosis.effects import STARTS, drained, starting
-from opsq.events.diagnosis.forecast import Change, about, place_in_line, serving
+from opsq.events.diagnosis.forecast import NOTHING, Change, about, place_in_line, serving
 from opsq.events.diagnosis.records import Effect, Forecast, Remedy
 from opsq.events.diagnosis.slot_causes import rows_of
 
@@ -24,6 +26,7 @@ def busy(case: Case, expected: Forecast | None) -> list[Remedy]:
         *_more_workers(case, expected),
         *_hold_type(case, expected),
         *_stop_longest(case, expected),
+        *_roll_back(case, expected),
     ]
 
 
@@ -130,6 +133,23 @@ def _stop_longest(case: Case, expected: Forecast | None) -> list[Remedy]:
             command=f"opsq control terminate SIGTERM {shlex.quote(row.task)}",
             effects=(*effects, Effect("Costs", "its work so far; it is not run again")),
             act="task-terminate", target=row.task, starts_in_s=starts_in_s,
+        )
+    ]  # fmt: skip
+
+
+def _roll_back(case: Case, expected: Forecast | None) -> list[Remedy]:
+    """Where a deploy made the type slower: the pace before it."""
+    found = case.slower
+    if found is None or not found.deploy:
+        return []
+    before = Usual(found.before_s, found.before_s, found.usual_s)
+    effects, starts_in_s = starting(structs.replace(case, pace={**case.pace, found.type: before}), NOTHING, None)
+    slots = sum(node.slots or 0 for node in case.consumers)
+    pace = f"at {words.duration(found.before_s)} a run on {words.plural(slots, 'slot')}"
+    return [
+        Remedy(
+            title=f"Roll back {found.deploy}", note=f"Not a command of opsq. Counted from when it is done, {pace}.",
+            effects=effects, starts_in_s=starts_in_s,
         )
     ]  # fmt: skip
 

@@ -24,12 +24,18 @@
     return box;
   };
 
+  // "Back" leads to what the dialog stands before, as a rule
+  const stays = (link) => new URL(link.href).pathname === location.pathname;
+
   const show = (sheet, title) => {
     const shown = dialog();
     const body = shown.querySelector('.body');
     const again = body.contains(document.activeElement) && document.activeElement.id;
     shown.querySelector('h2').textContent = title;
     body.replaceChildren(sheet);
+    for (const link of body.querySelectorAll('a[data-close]')) {
+      if (stays(link) && link.textContent === 'Back') link.textContent = 'Close';
+    }
     if (!shown.open) shown.showModal();
     const first = body.querySelector('[aria-invalid="true"], input[required], textarea')
       || body.querySelector('button:not([disabled])') || shown.querySelector('[data-do="close"]');
@@ -81,8 +87,7 @@
     const link = e.target.closest?.('a[data-ask], #ask a[data-close]');
     if (!link || e.button || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return;
     if (link.dataset.ask !== undefined) { e.preventDefault(); open(link.href); return; }
-    // "Back" leads to what the dialog stands before, as a rule
-    if (new URL(link.href).pathname === location.pathname) e.preventDefault();
+    if (stays(link)) e.preventDefault();
     box.close();
   });
   document.addEventListener('submit', (e) => {

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from opsq.autoscale.controller import Controller, Scaling
-from opsq.autoscale.fleet_sight import Served, moments, observe, served
+from opsq.autoscale.fleet_sight import Served, Standing, moments, observe, served
 from opsq.autoscale.groups import Group, groups_of, limits_for, shared_queues
 from opsq.autoscale.policy import decide
 from opsq.autoscale.presets import Limits, Preset
@@ -102,9 +102,7 @@ def test_it_sees_what_the_events_tell() -> None:
     fleet.passes(65, per_s=4, waiting=30)
     ours = served(MAIL, fleet.query.workers())
     assert (ours.slots, ours.busy, [one.name for one in ours.workers]) == (2, 2, ["w1", "w2"])
-    seen = observe(
-        MAIL, fleet.views, LIMITS, at=1.0, now=fleet.clock.now(), have=2, starting=0, running=2
-    )  # fmt: skip
+    seen = observe(MAIL, fleet.views, LIMITS, Standing(at=1.0, now=fleet.clock.now(), have=2, running=2))
     (queue,) = seen.queues
     assert queue.depth == 30
     assert queue.rate == pytest.approx(4.0, rel=0.1)

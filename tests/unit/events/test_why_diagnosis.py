@@ -14,6 +14,7 @@ from opsq.events.diagnosis.causes import CAUSES
 from opsq.events.diagnosis.diagnose import diagnose
 from opsq.events.diagnosis.explained import explained
 from opsq.events.diagnosis.records import NO, UNKNOWN, YES, Diagnosis, plain
+from opsq.events.diagnosis.remedies import REMEDIES
 from opsq.events.diagnosis.slower import Slower
 from opsq.events.records import TaskDetail, TaskItem, Try, time_key
 
@@ -289,3 +290,7 @@ def test_every_cause_stands_in_the_manual() -> None:
     manual = (Path(__file__).parents[3] / "docs" / "why.md").read_text()
     for cause in CAUSES:
         assert f"| `{cause.name}` | {cause.title} | {cause.doc} |" in manual, cause.name
+
+
+def test_every_cause_has_remedies() -> None:
+    assert set(REMEDIES) == {cause.name for cause in CAUSES}

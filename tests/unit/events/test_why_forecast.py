@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from opsq.events.diagnosis.answers import answer_of, moment, per_s, registered
 from opsq.events.diagnosis.case import BROKER, WORKER, Case, Line, Node, Orders, Request, Usual
@@ -98,6 +99,13 @@ def test_without_runs_nothing_is_foretold() -> None:
 )
 def test_estimates_are_no_finer_than_they_can_be(seconds: float, said: float) -> None:
     assert about(seconds) == said
+
+
+def test_of_types_that_never_ran_nothing_is_foretold() -> None:
+    told = forecast(structs.replace(case(slots=1, running=(4.0,)), pace={}))
+    assert told is not None
+    assert (told.starts_in_s, told.place) == (None, 1)
+    assert told.basis.startswith("no run of these types has been seen")
 
 
 def points(*means: float) -> list[Point]:

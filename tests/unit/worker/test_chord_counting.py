@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from opsq import Opsq, chain, chord, group
-from opsq.core.chord_store import ChordStore
+from opsq.core.chord_store import ChordLost, ChordStore
 from opsq.core.result_tree import ids_around
 from opsq.errors import ChordError
 from opsq.testing.harness import running_worker
@@ -68,6 +68,17 @@ def test_only_the_task_that_holds_a_chord_takes_it_again(store: ChordStore, gid:
     assert store.part(gid, "a", 0, "SUCCESS", 1) is None, "somebody else completes it"
     assert store.part(gid, "b", 1, "SUCCESS", 2) == token, "its worker died; this is its next run"
     assert store.take_over(gid) is None
+
+
+def test_a_chord_that_is_done_gives_nobody_an_empty_list(store: ChordStore, gid: str) -> None:
+    """Two runs of one task that complete a chord side by side: the slower one finds its parts gone."""
+    store.open(gid, 1)
+    token = store.part(gid, "a", 0, "FAILURE", ValueError("why"))
+    assert token is not None
+    assert store.part(gid, "a", 0, "FAILURE", ValueError("why"), holder="somebody else") is None
+    store.close(gid, token)
+    with pytest.raises(ChordLost):
+        store.results(gid, token, BODY)
 
 
 def test_the_sweeper_finds_what_was_left(counting: Opsq, gid: str) -> None:

@@ -59,7 +59,7 @@ def test_rare_runs_are_read_over_more_time() -> None:
 
 def test_a_machine_tells_what_it_can() -> None:
     machine = MachineWatch(1 << 40, isolated=True)
-    machine.watch_children([os.getpid()], 0.0)
+    machine.watch_children(0.0, [os.getpid()], 0.0)
     seen = machine.read(0.0, [os.getpid()], None)
     assert seen.cpu_share == 1.0  # nothing is known, so a whole core is assumed
     assert seen.cores is not None

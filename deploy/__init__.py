@@ -1,0 +1,1 @@
+"""What opsq is deployed with: the chart, images, units, dashboards and alert rules."""
