@@ -50,11 +50,16 @@ chaos: install ## Kill things for several minutes and count what is lost
 bench: install ## Every benchmark once, at its usual size
 	@$(BIN)/python -m benchmarks all
 
-helm: ## Check the chart (arrives with the deployment work)
-	@echo "There is no chart yet: deploy/helm arrives with the deployment work."; exit 1
+helm: install ## The chart with real Helm, running pods, Prometheus; prints one JSON object last
+	@scripts/install-servers
+	@scripts/install-helm
+	@scripts/install-kinds
+	@HELM=full $(BIN)/python -m pytest -q tests/helm
+	@$(BIN)/python -m tests.helm.summary
 
 docs: install ## Write the generated pages of docs/ anew
 	@$(BIN)/python -m opsq.cli.reference docs
+	@$(BIN)/python -m deploy.generate
 
 clean: ## Remove environments and caches
 	@rm -rf .venv .venv-peers .venv-interop .opsq .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

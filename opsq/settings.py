@@ -374,6 +374,7 @@ class Settings:
     autoscale_mode: str = option(default="live", choices=("live", "dry"), doc="`dry` decides and records, and changes nothing: to run beside another autoscaler.")
     autoscale_policy: str = option(default="opsq", doc="What decides: `opsq`, `celery`, `keda`, `keda_tuned`, or a function of yours as `module:name`.")
     autoscale_preset: str = option(default="balanced", choices=("lean", "balanced", "snappy"), doc="How eager it is: `lean` waits until load has come, `snappy` keeps room for it.")
+    autoscale_schedule: dict[str, object] = option(default={}, doc="Fewest slots at certain minutes: a crontab such as `* 8-17 * * mon-fri` to slots.")
     autoscale_signal: str | None = option(default=None, url=True, doc="A measure of your own: `module:function` that returns a number, or the URL of a Prometheus query.")
     autoscale_signal_per_slot: float = option(default=1.0, min=1e-9, doc="How much of that measure one slot is good for.")
     autoscale_slot_hours: float | None = option(default=None, min=0, unit="slot-hours a day", doc="Cost cap: what may be used in a day; none is no cap.")

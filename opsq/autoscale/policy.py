@@ -268,7 +268,7 @@ def _settle(seen: Observation, history: History, limits: Limits, need: Need, mod
         bounds.append(Bound("min", "floor", floor, "never fewer than {}", (floor,)))
     # What fails now may need its slots again in a moment: an error spike frees nothing.
     running = seen.have if guards.failing(seen) else seen.running
-    span, unit = _span(limits), limits.unit
+    span, unit = limits.span, limits.unit
     sizes = (
         _within(max(floor, min(need.grow, cap)), unit, span),
         _within(max(floor, min(need.keep, cap)), unit, span),
@@ -296,13 +296,6 @@ def _floor(seen: Observation, history: History, limits: Limits) -> int:
     since = history.idle_since
     idle = since is not None and seen.at - since >= limits.zero_after_s
     return 0 if idle and not near else 1
-
-
-def _span(limits: Limits) -> tuple[int, int]:
-    """Lowest and highest size, in slots of whole units."""
-    unit = max(1, limits.unit)
-    highest = max(limits.most // unit * unit, 0)
-    return min(-(-limits.fewest // unit) * unit, highest), highest
 
 
 def _within(slots: float, unit: int, span: tuple[int, int]) -> int:
@@ -373,7 +366,7 @@ def _patience_factor(turns: int, limits: Limits) -> int:
 
 def _kept(seen: Observation, history: History, limits: Limits, name: str, text: str) -> Decision:
     """Hold: as many as now, within the bounds."""
-    target = _within(seen.have, limits.unit, _span(limits))
+    target = _within(seen.have, limits.unit, limits.span)
     at = seen.at if math.isfinite(seen.at) else history.at
     return Decision(
         at=seen.at, have=seen.have, target=target, want=target, mode="blind",

@@ -95,6 +95,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         """Wait target of ``queue``."""
         return self.targets.get(queue) or QueueTarget(slo_s=self.slo_s)
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Lowest and highest size, in slots of whole units."""
+        unit = max(1, self.unit)
+        highest = max(self.most // unit * unit, 0)
+        return min(-(-self.fewest // unit) * unit, highest), highest
+
 
 def preset(name: str) -> Preset:
     """Find a preset. Raises: UsageError naming those there are."""

@@ -121,8 +121,8 @@ class _Course:
 
     def _watch(self, since: float, until: float) -> None:
         """Between two ticks, decide as soon as a burst has come."""
-        slots, lanes = self.slots, self.lanes
-        if not is_burst(sum([lane.waiting(until) for lane in lanes]), slots.have):
+        slots, lanes, have = self.slots, self.lanes, self.slots.have
+        if not is_burst(sum([lane.waiting(until) for lane in lanes]), have):
             return
         if is_burst(sum([lane.waiting(since) for lane in lanes]), slots.have):
             return  # it was there at the last tick
@@ -292,8 +292,8 @@ class _LaneView:
         second = int(now)
         if count == 0 or window < 2:
             return 1.0
-        mean = count / window
-        square = (self._squares[second] - self._squares[max(0, second - LONG_S)]) / window
+        mean, squares = count / window, self._squares
+        square = (squares[second] - squares[second - LONG_S if second > LONG_S else 0]) / window
         return max(0.0, square - mean * mean) / mean
 
     def _service(self, totals: Sequence[tuple[int, float, float]]) -> tuple[float | None, float]:

@@ -89,7 +89,7 @@ class Slots:
         if self.starting:
             self.starting = [one for one in self.starting if one[0] > now]
         starting = len(self.starting) * self.limits.unit
-        return sum(1 for one in self.heap if one[0] > now) - starting, starting
+        return len([1 for free, _ in self.heap if free > now]) - starting, starting
 
     def resize(self, target: int, now: float) -> None:
         """Ask for ``target`` slots: those that start are given up first, then idle ones, then the least busy."""

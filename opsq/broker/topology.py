@@ -161,6 +161,11 @@ def broadcast_queue(exchange: str, unique: str) -> QueueSpec:
     )
 
 
+def worker_queue(node: str) -> QueueSpec:
+    """Return the queue that only the worker ``node`` reads (``worker_direct``). Source: celery-protocol.md A.12."""
+    return QueueSpec(name=f"{node}.dq2", exchange=ExchangeSpec(name="C.dq2"), routing_key=node)
+
+
 def from_kombu(thing: Any) -> QueueSpec:
     """Read a ``QueueSpec`` from a ``kombu.Queue``, a mapping of options, a name or a ``QueueSpec``.
 

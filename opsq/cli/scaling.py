@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
 import click
@@ -10,7 +11,9 @@ import click
 from opsq.autoscale.configured import limits_of, rule_of
 from opsq.autoscale.gauge import gauge_reader
 from opsq.cli.state import CliState, setting_flag
+from opsq.core.schedules.crontab import crontab
 from opsq.core.worker.scaler_step import ScalerStep
+from opsq.errors import ConfigError, Fault
 from opsq.settings import Settings
 
 P = ParamSpec("P")
@@ -49,5 +52,28 @@ def let_scale(app: Any, settings: Settings) -> int | None:
     fewest, most = settings.autoscale_min_slots, settings.autoscale_max_slots
     limits = limits_of(settings, fewest=fewest, most=most)
     dry = settings.autoscale_mode == "dry"
-    app.steps["worker"].add(ScalerStep(rule_of(settings), limits, gauge_reader(settings), dry=dry))
+    floor = scheduled_floor(settings, app)
+    app.steps["worker"].add(ScalerStep(rule_of(settings), limits, gauge_reader(settings), floor=floor, dry=dry))
     return None if dry else max(1, fewest)
+
+
+def scheduled_floor(settings: Settings, app: Any) -> Callable[[float], int]:
+    """Fewest slots at an epoch second, by ``autoscale_schedule``; 0 outside of it. Raises: ConfigError."""
+    windows: list[tuple[crontab, int]] = []
+    for text, slots in settings.autoscale_schedule.items():
+        try:
+            windows.append((crontab.from_string(text, app=app), int(str(slots))))
+        except ValueError as error:
+            raise ConfigError([Fault(f"{text!r}: {error}", "autoscale_schedule")]) from error
+    return lambda at: max((slots for window, slots in windows if _covers(window, at)), default=0)
+
+
+def _covers(window: crontab, at: float) -> bool:
+    moment = datetime.fromtimestamp(at, window.tz)
+    return (
+        moment.minute in window.minute
+        and moment.hour in window.hour
+        and moment.isoweekday() % 7 in window.day_of_week
+        and moment.day in window.day_of_month
+        and moment.month in window.month_of_year
+    )

@@ -36,21 +36,22 @@ class CliState:
     started_in: str | None = None
 
     def load_app(self, *, needed_by: str | None = None) -> Opsq:
-        """Return the app that ``-A`` names, with the command line's settings on top.
+        """Return the app that ``-A`` or the setting ``app`` names, with the command line's settings on top.
 
         needed_by: the command that cannot do without an app of the user's; ``None`` makes a bare
-        app when ``-A`` was not given.
+        app when nothing names one.
         Raises: ConfigError when the module or the app in it cannot be found.
         """
-        if self.app_spec is None:
+        spec = self.app_spec or load(cli=self.overrides).settings.app
+        if spec is None:
             if needed_by is not None:
                 raise UsageError(
                     f"opsq {needed_by} needs to know your app: opsq {needed_by} -A module:app "
-                    "(a module that creates an opsq.Opsq)"
+                    "(a module that creates an opsq.Opsq), or OPSQ_APP"
                 )
             app = Opsq("opsq")
         else:
-            app = plugins.load_app(self.app_spec, Opsq)
+            app = plugins.load_app(spec, Opsq)
         app.apply_cli(self.overrides)
         return app
 

@@ -39,10 +39,11 @@ def up(state: CliState) -> int:
     """Start a worker and the monitor, and keep both running until Ctrl-C."""
     settings = state.load_app(needed_by="up").settings
     shared = _given_again(state)
+    named = ("-A", state.app_spec) if state.app_spec else ()  # else the setting `app` says it, in the child too
     warm_s = settings.worker_shutdown_timeout or WARM_S
     children = (
         Child("monitor", ("-m", "opsq", "monitor", *shared)),
-        Child("worker", ("-m", "opsq", "worker", "-B", "-A", str(state.app_spec), *shared), warm_s=warm_s),
+        Child("worker", ("-m", "opsq", "worker", "-B", *named, *shared), warm_s=warm_s),
     )
     _say("opsq", f"data in {settings.data_dir}, page on http://{settings.web_host}:{settings.web_port}; Ctrl-C ends it")
     return Supervisor(children, _say).run()

@@ -21,7 +21,7 @@ from opsq.core.retrying import plan_retry, signature_of_request
 from opsq.core.signature import Signature, signature
 from opsq.core.task_options import CALL_OPTIONS_OF_TASK, FROM_SETTINGS
 from opsq.core.telling import PROGRESS, is_done, progress_fields
-from opsq.errors import MaxRetriesExceededError, Reject, Retry, UsageError
+from opsq.errors import MaxRetriesExceededError, Reject, Retry, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from opsq.core.app import Opsq
@@ -254,8 +254,8 @@ class Task(Generic[P, R]):
         """Publish the next attempt of the running call, then raise Retry (or return it: ``throw=False``).
 
         countdown: seconds; default ``default_retry_delay``. args, kwargs: instead of the same again.
-        Raises: ``exc`` or MaxRetriesExceededError when there were enough retries, Reject (with requeue)
-        when the broker did not take the message; outside a run, the error being handled.
+        Raises: ``exc`` or MaxRetriesExceededError when there were enough retries, Reject (with requeue) when
+        broker or store do not answer, UsageError for options that cannot be; outside a run, the error at hand.
         """
         request = self.request
         decided = plan_retry(self, request, exc, eta, countdown, max_retries)
@@ -264,12 +264,13 @@ class Task(Generic[P, R]):
         )
         outcome = Retry(exc=exc, when=decided.when, is_eager=request.is_eager, sig=next_call)
         if not request.is_eager:
-            if request.before_retry is not None:
-                # The state RETRY first: stored later, it could overwrite the end of a quick next attempt.
-                request.before_retry(outcome)
             try:
+                if request.before_retry is not None:
+                    # The state RETRY first: stored later, it could overwrite the end of a quick next attempt.
+                    request.before_retry(outcome)
                 next_call.apply_async(add_to_parent=False)
-            except Exception as error:
+            except Unavailable as error:
+                # Nothing else goes back: a call that can never be sent would run for ever.
                 raise Reject(error, requeue=True) from error
         if throw:
             raise outcome from exc

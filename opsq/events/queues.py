@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from opsq.broker.connection import BrokerConnection, open_connection
-from opsq.broker.depth import depth
+from opsq.broker.depth import QueueDepth, depth
 from opsq.clock import Clock, SystemClock
 from opsq.events.chore import Chore
 from opsq.events.cluster import Cluster
@@ -79,12 +79,10 @@ class DepthSampler:
         aside = self._settings.quarantine_queue
         found = depth(connection, sorted(self._names() | {aside}))
         at = self._clock.now()
+        # A queue that nobody made yet holds nothing.
+        self._cluster.tally.quarantine = DepthSample(aside, found.pop(aside, QueueDepth(0)).ready, at)
         for name, one in found.items():
-            sample = DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers)
-            if name == aside:
-                self._cluster.tally.quarantine = sample
-            else:
-                self._observe(sample)
+            self._observe(DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers))
 
     def _names(self) -> set[str]:
         told = (record.said.get("queues") for record in self._cluster.workers.copy())

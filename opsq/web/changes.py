@@ -28,6 +28,7 @@ ONE_ORDER_S: Final = 10.0
 #: What starts before this was already running when the monitor began to watch.
 SETTLED_S: Final = 120.0
 LEAST_APART: Final = 14.0
+LONGEST_LABEL: Final = 32
 _LONGEST: Final = 60
 _LONGEST_SMALL: Final = 120
 _ORDERS: Final[Mapping[str, tuple[str, str]]] = {
@@ -215,6 +216,6 @@ def marks(plot: Plot | None, known: Sequence[Change]) -> tuple[Mark, ...]:
             continue
         flag = change.major and x - last_flag >= LEAST_APART
         last_flag = x if flag else last_flag
-        found.append(Mark(x, change.kind, change.said[:_LONGEST] if not change.major else change.strong,
-                          words.clock(change.at), flag, x > 66.0))  # fmt: skip
+        label = words.cut(change.strong if change.major else change.said, LONGEST_LABEL)
+        found.append(Mark(x, change.kind, label, words.clock(change.at), flag, x > 66.0))
     return tuple(found)

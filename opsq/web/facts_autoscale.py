@@ -8,6 +8,7 @@ from typing import Final
 
 from opsq.autoscale import recorded
 from opsq.autoscale.account import Account, account
+from opsq.autoscale.explain import held_back
 from opsq.autoscale.oracle import oracle
 from opsq.autoscale.presets import PRESETS, Limits, preset
 from opsq.autoscale.replayed import replayed
@@ -69,7 +70,9 @@ def autoscale_facts(deps: Deps, ask: Ask, now: float) -> AutoscaleFacts:
     since = until - ask.range.length_s
     views = deps.views
     groups = views.scaled_groups(max(since, now - GONE_S) if ask.range.end_at is None else since)
-    chosen = next((one for one in groups if one.group == ask.q), groups[0] if groups else None)
+    # The first of the table: what is held back comes before everything else.
+    worst = min(groups, key=lambda one: (not held_back(one), one.group), default=None)
+    chosen = next((one for one in groups if one.group == ask.q), worst)
     if chosen is None:
         return AutoscaleFacts((), None, (), {}, (), (), Account(), None)
     drawn = {

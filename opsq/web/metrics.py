@@ -137,8 +137,8 @@ _OWN: Final = (
            counts("queue", lambda reading: reading.queue_sums, _ENDS)),
     # -- workers --
     Series("opsq_workers", "gauge", "Workers by status.", ("status",), plain(_statuses)),
-    Series("opsq_worker_up", "gauge", "1 while a worker is heard, 0 while it is lost; absent once it stopped cleanly.", ("worker",),
-           worker(_up)),
+    Series("opsq_worker_up", "gauge", "1 while a worker is heard, 0 while it is lost; absent once it stopped cleanly.",
+           ("worker",), worker(_up)),
     Series("opsq_slots", "gauge", "Slots a worker has.", ("worker",), worker(lambda each: each.slots)),
     Series("opsq_slots_busy", "gauge", "Slots a worker has in use.", ("worker",), worker(busy_slots)),
     Series("opsq_worker_prefetched", "gauge", "Tasks a worker holds and has not started.", ("worker",),

@@ -159,7 +159,7 @@ def test_what_ran_and_what_nobody_knows(site: WhySite) -> None:
     told, code = site.asked(id[:13])
     assert (told["task"], told["waits"], code) == (id, False, 0)
     assert told["sentence"].startswith("It ran: it succeeded on two@here")
-    nothing, code = site.asked("00000000-0000-4000-8000-000000000000")
+    nothing, code = site.asked("00000000-0000-4000-8000-000000000000", *(() if FULL else ("--no-ask",)))
     assert (nothing["error"], code) == ("no such task", 69)
 
 

@@ -115,6 +115,7 @@ def test_a_url_that_is_none_says_so() -> None:
             open_backend(url, Settings())
 
 
+@pytest.mark.skipif(not LONG, reason="runs in make interop")
 def test_a_database_that_restarts_costs_a_pause() -> None:
     """With ``result_backend_always_retry`` whoever asks meanwhile waits and is answered."""
     with history_server("fsync=on", "synchronous_commit=on") as server:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,6 +80,48 @@ def test_every_extra_is_one() -> None:
     assert {row.extra for row in STORES.values() if row.extra} - {"sqlalchemy", "mysql", "s3"} <= set(
         plugins.EXTRAS.values()
     )
+
+
+WITHOUT_LIBRARIES = """
+import sys
+from opsq.core.backends.registry import open_backend
+from opsq.errors import ConfigError
+from opsq.settings import Settings
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+for scheme in sys.argv[2].split(","):
+    try:
+        open_backend(f"{scheme}://", Settings())
+    except ConfigError as error:
+        print(scheme, str(error).count(chr(10)), error)
+"""
+
+
+def test_a_missing_library_is_said_in_one_sentence_with_what_to_install() -> None:
+    libraries = {
+        "redis": "redis",
+        "db": "sqlalchemy",
+        "memcached": "pymemcache",
+        "mongodb": "pymongo",
+        "cassandra": "cassandra",
+        "django-db": "django",
+        "django-cache": "django",
+        "s3": "boto3",
+    }
+    words = (",".join(libraries.values()), ",".join(libraries))
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LIBRARIES, *words], capture_output=True, text=True, check=True)
+    told = {line.split(" ", 1)[0]: line for line in done.stdout.splitlines()}
+    assert told.keys() == libraries.keys(), done.stdout
+    for scheme, library in libraries.items():
+        extra = plugins.EXTRAS[library]
+        assert told[scheme].startswith(f"{scheme} 0 "), "more than one line"
+        assert f"{library}, which is not installed" in told[scheme]
+        assert f'pip install "opsq[{extra}]"' in told[scheme]
 
 
 def test_the_docs_say_the_same() -> None:

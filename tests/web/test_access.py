@@ -37,9 +37,7 @@ SAME = {"sec-fetch-site": "same-origin"}
 class Site:
     """An application with accounts, asked by one browser."""
 
-    def __init__(
-        self, world: World, path: Path, admin_password: str | None = None, hands: Hands | None = None
-    ) -> None:
+    def __init__(self, world: World, path: Path, admin_password: str | None = None, hands: Hands | None = None) -> None:
         self.clock = ManualClock(1_800_000_000.0)
         limiter = Limiter(self.clock)
         self.door = Door(path, admin_password, Sessions(b"k" * 32, 3600), limiter, self.clock)
@@ -307,10 +305,10 @@ def test_the_limiter_forgets_old_windows_and_old_keys() -> None:
     assert timedelta(seconds=10).total_seconds() == twice.window_s
 
 
-@pytest.mark.parametrize("path", ["/live/overview", "/api/v1/events"])
-def test_a_stranger_gets_no_stream(site: Site, path: str) -> None:
-    assert site.ask(path).status_code == 401
-    assert site.ask(path, headers=basic("viewer", "wrong")).status_code == 401
+@pytest.mark.parametrize("stream", ["/live/overview", "/api/v1/events"])
+def test_a_stranger_gets_no_stream(site: Site, stream: str) -> None:
+    assert site.ask(stream).status_code == 401
+    assert site.ask(stream, headers=basic("viewer", "wrong")).status_code == 401
     assert site.ask("/live/no-such-page", headers=basic("viewer")).status_code == 404
 
 

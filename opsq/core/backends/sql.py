@@ -14,24 +14,22 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
-    ArgumentError,
     IntegrityError,
-    NoSuchModuleError,
     OperationalError,
     ProgrammingError,
     SQLAlchemyError,
 )
 
-from opsq import plugins
 from opsq.clock import Clock, SystemClock
 from opsq.core.backends.base import Capabilities, Kind
 from opsq.core.backends.fields import Fields, date_of, readable, said_date, storable
 from opsq.core.backends.lifetimes import Lifetimes, cutoff
 from opsq.core.backends.per_process import PerProcess
 from opsq.core.backends.polled import PolledBackend
+from opsq.core.backends.sql_address import engine_maker, located
 from opsq.core.backends.sql_chord import SqlChords
 from opsq.core.backends.sql_tables import Tables, prepare, tables
-from opsq.errors import BackendUnavailable, ConfigError
+from opsq.errors import BackendUnavailable
 from opsq.masking import mask_url
 from opsq.settings import Settings
 from opsq.wire.result import ResultMeta
@@ -39,12 +37,6 @@ from opsq.wire.states import FAILURE, SUCCESS
 
 _TRIES: Final = 5
 _NAME_LENGTH: Final = 155
-# What is taken where the URL names no driver and the one that SQLAlchemy would take is not installed.
-_OTHER_DRIVERS: Final[Mapping[str, str]] = {
-    "postgresql": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-}
 
 
 class SqlBackend(PolledBackend, SqlChords):
@@ -225,44 +217,15 @@ class SqlBackend(PolledBackend, SqlChords):
 
 
 def open_sql(url: str, settings: Settings) -> SqlBackend:
-    """Make the backend for ``db+DIALECT://``, or ``database`` with ``database_url``; the settings are ``database_*``.
+    """Make the backend for ``db+DIALECT://``; the settings are ``database_*``.
 
     Raises: ConfigError for a URL that SQLAlchemy cannot read, or a driver that is not installed.
     """
-    place = _with_driver(url.removeprefix("db+").removeprefix("database+"))
-    name = mask_url(f"db+{place.render_as_string(hide_password=True)}")
-    callback = settings.database_engine_callback
-    adjust = plugins.resolve(callback, origin="database_engine_callback") if isinstance(callback, str) else callback
-    if adjust is not None and not callable(adjust):
-        raise ConfigError(f"database_engine_callback must be a function or its path, got {adjust!r}")
-
-    def make_engine() -> sa.Engine:
-        engine = sa.create_engine(place, **settings.database_engine_options)
-        if adjust is not None:
-            adjust(engine)
-        return engine
-
+    place = located(url.removeprefix("db+").removeprefix("database+"))
     return SqlBackend(
-        name,
-        make_engine,
+        mask_url(f"db+{place.render_as_string(hide_password=True)}"),
+        engine_maker(place, settings),
         tables(settings.database_table_names or {}, settings.database_table_schemas or {}),
         Fields(settings),
         Lifetimes.of(settings),
     )
-
-
-def _with_driver(url: str) -> sa.URL:
-    """The address, with a driver that is installed."""
-    try:
-        place = sa.make_url(url)
-        try:
-            place.get_dialect().import_dbapi()
-        except ImportError:
-            place = place.set(drivername=_OTHER_DRIVERS.get(place.drivername, place.drivername))
-            place.get_dialect().import_dbapi()
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise ConfigError(f"result_backend {mask_url(url)!r}: {error}") from None
-    except ImportError as error:
-        plugins.require(error.name or "", f"result_backend {mask_url(url)!r}")
-        raise
-    return place

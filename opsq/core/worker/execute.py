@@ -26,7 +26,7 @@ from opsq.core.worker.end import Ender
 from opsq.core.worker.follow import Follower
 from opsq.core.worker.load import Loader
 from opsq.core.worker.memory import ResidentMemory
-from opsq.core.worker.prepared import Prepared, prepare
+from opsq.core.worker.prepared import Prepared, already_returned, prepare
 from opsq.core.worker.record import Recorder
 from opsq.core.worker.voice import Voice
 from opsq.errors import (
@@ -60,6 +60,7 @@ class Executor:
         app.sender.chords = self.follower.chords
         self._app = app
         self._settings = settings
+        self._deduplicates = settings.worker_deduplicate_successful_tasks and self.recorder.enabled
         self._hostname = hostname
         self._own_thread = own_thread
         self._clock = clock or SystemClock()
@@ -174,6 +175,8 @@ class Executor:
             return self._ender.not_run(job, headers, "REVOKED", "REVOKED", TaskRevokedError("expired"), "ack")
         if headers.user and not self.follower.chords.may_start(headers):
             return self._ender.not_again(job, headers)
+        if self._deduplicates and prepared.policy.acks_late and job.delivery_info.get("redelivered"):
+            prepared = self._unless_done(prepared, headers.id)
         request = context_from_message(
             headers, body, delivery_info=job.delivery_info, properties=job.properties, hostname=self._hostname
         )
@@ -181,6 +184,21 @@ class Executor:
         if not ignore and self.recorder.enabled:
             request.before_retry = partial(self._ender.store_retry, headers)
         return Attempt(job, headers, body, prepared, request, bool(ignore), now)
+
+    def _unless_done(self, prepared: Prepared, task_id: str) -> Prepared:
+        """The task, or one that only returns what a run before this redelivery has stored.
+
+        That run may have ended before what follows it was published, so it is published again, under the same ids.
+        """
+        try:
+            meta = self._app.backend.load(task_id)
+        except Unavailable as exc:
+            log.warning("a redelivered task is run unchecked", extra={"task_id": task_id, "error": str(exc)})
+            return prepared
+        if meta.status != "SUCCESS":
+            return prepared
+        log.info("a redelivered task has succeeded before and is not run again", extra={"task_id": task_id})
+        return already_returned(prepared, meta.result)
 
     def _enter(self, attempt: Attempt) -> None:
         """Make this the running task of the thread or coroutine, for ``task.request`` and for logs."""

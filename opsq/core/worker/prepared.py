@@ -74,6 +74,17 @@ def prepare(task: Any, settings: Settings) -> Prepared:
     )
 
 
+def already_returned(prepared: Prepared, value: Any) -> Prepared:
+    """The same task, but calling it does nothing and returns ``value``."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return value
+
+    return msgspec.structs.replace(
+        prepared, call=call, in_slot=call, is_async=False, track_started=False, before_start=None
+    )
+
+
 def _own(task: Any, name: str) -> Hook:
     if getattr(type(task), name, None) is getattr(Task, name, None) and name not in vars(task):
         return None

@@ -39,6 +39,7 @@ class Sight:
     """Observes one worker. Thread: the scaler's; ``told`` may be set from any.
 
     waiting: the keys that wait here for their time or their rate, and so need no slot. gauge: the user's own measure.
+    floor: fewest slots at an epoch second.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Sight:
         gauge: Callable[[], Gauge | None] = lambda: None,
     ) -> None:
         self.told: Depths | None = None
+        self.floor: Callable[[float], int] = lambda at: 0
         self._ledger, self._pool, self._watch, self._machine = ledger, pool, watch, machine
         self._waiting, self._gauge, self._began, self._at = waiting, gauge, now, now
         self._arrivals: dict[str, Arrivals] = {}
@@ -88,6 +90,7 @@ class Sight:
             age_s=math.inf if told is None else max(0.0, now - told.at), local=local,
             machine=machine, gauge=gauge, finished=int(finished), failed=int(failed),
             throughput=self._done.sums(now)[0] / min(DONE_S, max(1.0, now - self._began)), spent=self._spent_h,
+            scheduled_min=self.floor(at),
         )  # fmt: skip
 
     def waits_here(self) -> int:

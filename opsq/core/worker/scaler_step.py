@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
 from opsq.autoscale.observation import Gauge
@@ -43,18 +43,27 @@ class Gauges(Protocol):
 class ScalerStep(Bootstep[Scaler]):
     """Scale the pool while the worker runs.
 
-    decide, limits: the policy and what it obeys. gauges: the user's own measure, None without one. dry: see ``Scaler``.
+    decide, limits: the policy and what it obeys. gauges: the user's own measure, None without one. floor: fewest slots
+    at an epoch second. dry: see ``Scaler``.
     """
 
     name: ClassVar[str] = "scaler"
     requires: ClassVar[tuple[type[Any], ...]] = (WorkerPlan, Pool, Emitter, Receiver)
     provides: ClassVar[type[Any] | None] = Scaler
 
-    def __init__(self, decide: Decide, limits: Limits, gauges: Gauges | None = None, *, dry: bool = False) -> None:
-        self._decide, self.limits, self._gauges, self._dry = decide, limits, gauges, dry
+    def __init__(
+        self,
+        decide: Decide,
+        limits: Limits,
+        gauges: Gauges | None = None,
+        *,
+        floor: Callable[[float], int] = lambda at: 0,
+        dry: bool = False,
+    ) -> None:
+        self._decide, self.limits, self._gauges, self._floor, self._dry = decide, limits, gauges, floor, dry
         self._plan: WorkerPlan | None = None
         self._scaler: Scaler | None = None
-        self._depths: DepthWatch | None = None
+        self.depths: DepthWatch | None = None
 
     def start(self, up: Provided) -> Scaler:
         """Begin to look; the first decision comes within a second. Raises: ConfigError for a pool of fixed size."""
@@ -66,6 +75,7 @@ class ScalerStep(Bootstep[Scaler]):
         watch = Watch(self.limits.preset.patience * self.limits.slo_s)
         machine = MachineWatch(settings.autoscale_memory_limit, isolated=pool.capabilities.isolates_crash)
         sight = Sight(plan.ledger, pool, watch, machine, up[Receiver].waiting, clock.monotonic(), self._gauge)
+        sight.floor = self._floor
 
         def observe(found: Mapping[str, QueueDepth]) -> None:
             sight.told = Depths(clock.monotonic(), found)
@@ -84,7 +94,7 @@ class ScalerStep(Bootstep[Scaler]):
             ask=depths.ask_now, winding_down=lambda: plan.owner is None or plan.owner.paused, dry=self._dry,
         )  # fmt: skip
         plan.ledger.watch = watch
-        self._plan, self._depths, self._scaler = plan, depths, scaler
+        self._plan, self.depths, self._scaler = plan, depths, scaler
         if not self._dry:
             plan.scaler = scaler
         if self._gauges is not None:
@@ -95,12 +105,12 @@ class ScalerStep(Bootstep[Scaler]):
 
     def stop(self, deadline: float) -> None:
         """Leave the pool as it is."""
-        if self._plan is None or self._scaler is None or self._depths is None:
+        if self._plan is None or self._scaler is None or self.depths is None:
             return
         left_s = self._plan.soon(deadline) - self._plan.clock.monotonic()
         self._plan.ledger.watch = self._plan.scaler = None
         self._scaler.stop(left_s)
-        self._depths.stop(left_s)
+        self.depths.stop(left_s)
         if self._gauges is not None:
             self._gauges.stop(left_s)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from opsq import __version__, logs
 from opsq.bootsteps import Graph
+from opsq.broker.topology import QueueSpec, worker_queue
 from opsq.clock import Clock, SystemClock
 from opsq.core.pools.registry import load_pool
 from opsq.core.registry import PROCESS
@@ -88,9 +89,7 @@ class Worker:
             hostname=self.hostname,
             version=__version__,
             clock=clock or SystemClock(),
-            queues=app.queues.select(
-                queues or settings.worker_queues, exclude_queues or settings.worker_exclude_queues
-            ),
+            queues=self._queues(queues or settings.worker_queues, exclude_queues or settings.worker_exclude_queues),
             pool_class=pool_class,
             slots=min(wanted, pool_class.capabilities.max_slots or wanted),
             ledger=self.ledger,
@@ -255,6 +254,11 @@ class Worker:
     def _on_fatal(self, exc: BaseException) -> None:
         self.error = exc
         self.ask_to_stop(exc.exit_code if isinstance(exc, OpsqError) else ExitCode.FAILURE)
+
+    def _queues(self, names: Sequence[str], exclude: Sequence[str]) -> tuple[QueueSpec, ...]:
+        """What to consume: the queues that were asked for, and with ``worker_direct`` one for this worker alone."""
+        chosen: tuple[QueueSpec, ...] = self.app.queues.select(names, exclude)
+        return (*chosen, self.app.queues.add(worker_queue(self.hostname))) if self.settings.worker_direct else chosen
 
     def _all_policies(self) -> list[Policy]:
         names = self.app.tasks.regular()

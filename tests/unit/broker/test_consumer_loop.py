@@ -159,3 +159,14 @@ def test_an_unreachable_broker_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BrokerUnavailable, match="directory cannot be made"):
         Consumer(BrokerConnection(f"sqlite:///{tmp_path}/file/x/b.db"), [Q], on_batch=lambda _: None).run()
+
+
+def test_a_shrunk_prefetch_asks_for_nothing_until_there_is_room(path: Path) -> None:
+    publish(path, *(b"%d" % n for n in range(12)))
+    reader = Reader(BrokerConnection(f"sqlite:///{path}"), Q, prefetch=8)
+    got = reader.take(8)
+    reader.consumer.set_prefetch(2)
+    assert reader.consumer._room_to_fetch() == 0, "a source would count a negative room from the end of what it has"
+    reader.settle(*got)
+    assert len(reader.take(2)) == 2
+    reader.stop()

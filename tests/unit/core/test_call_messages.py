@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from opsq import Opsq
+from opsq import Opsq, group
 from opsq.clock import ManualClock
 from opsq.core.calls import build_message
 from opsq.core.origin import Origin, new_id
@@ -216,7 +216,19 @@ def test_a_task_without_events_sends_none(app: Opsq, kept: KeptMessages) -> None
     def quiet() -> None: ...
 
     quiet.delay()
+    (quiet.s() | quiet.si()).apply_async()
+    group(quiet.s(), quiet.s()).apply_async()
     assert kept.events == []
+
+
+def test_a_task_without_events_leaves_no_gap_in_the_numbers(app: Opsq, add: Any, kept: KeptMessages) -> None:
+    @app.task(send_events=False)
+    def quiet() -> None: ...
+
+    for call in (add.s(1), quiet.s(), add.s(2)):
+        call.delay()
+    first, second = (json.loads(event.body)["seq"] for event in kept.events)
+    assert second == first + 1, "a monitor counts a number that never comes as a lost event"
 
 
 def test_options_of_the_task_and_of_the_call(app: Opsq, kept: KeptMessages) -> None:

@@ -3,14 +3,24 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from opsq import Opsq, Task, chain, current_task, group
+from opsq.broker.message import OutMessage
 from opsq.core.autoretry import backoff_s
 from opsq.core.request import Context, allow_join_result, running
-from opsq.errors import Ignore, MaxRetriesExceededError, Reject, Retry, UsageError
+from opsq.errors import (
+    BrokerUnavailable,
+    Ignore,
+    MaxRetriesExceededError,
+    OpsqError,
+    Reject,
+    Retry,
+    UsageError,
+)
 from opsq.result import EagerResult
 from opsq.signals import task_postrun, task_prerun
 from opsq.wire.task import decode_body, parse_headers
@@ -239,15 +249,38 @@ def test_a_root_that_retries_is_not_its_own_child(app: Opsq, kept: KeptMessages)
     assert request.children == []
 
 
+class Away(KeptMessages):
+    """A publisher whose broker does not answer."""
+
+    def publish_many(self, messages: Sequence[OutMessage], **how: Any) -> None:
+        raise BrokerUnavailable("away")
+
+
 def test_a_retry_that_cannot_be_published_sends_the_message_back(app: Opsq, kept: KeptMessages) -> None:
     @app.task(bind=True)
     def work(self: Task[..., Any]) -> None:
-        self.retry(serializer="no such thing")
+        self.retry(publisher=Away())
 
     request = Context(id="t1", task=work.name, called_directly=False, args=[], kwargs={})
     with running(work, request), pytest.raises(Reject) as caught:
         work.run()
     assert caught.value.requeue is True
+
+
+@pytest.mark.parametrize("wrong", [{"queue": "nowhere"}, {"serializer": "no such thing"}])
+def test_a_retry_that_can_never_be_published_fails_and_does_not_go_round_for_ever(
+    app: Opsq, kept: KeptMessages, wrong: dict[str, str]
+) -> None:
+    app.conf.task_create_missing_queues = False
+
+    @app.task(bind=True)
+    def work(self: Task[..., Any]) -> None:
+        self.retry(**wrong)
+
+    request = Context(id="t1", task=work.name, called_directly=False, args=[], kwargs={})
+    with running(work, request), pytest.raises(OpsqError, match=next(iter(wrong.values()))):
+        work.run()
+    assert kept.messages == []
 
 
 def test_called_directly_a_retry_raises_the_error(app: Opsq) -> None:

@@ -238,10 +238,8 @@ class TestAdvice:
         assert notice.startswith("accept_content lists pickle")
 
     def test_a_setting_without_effect_is_mentioned(self, tmp_path: Path) -> None:
-        (notice,) = quiet(tmp_path, code={"cassandra_servers": ["h"]}).notices
-        assert notice == (
-            "cassandra_servers has no effect: opsq does not ship this result backend yet (from code cassandra_servers)"
-        )
+        (notice,) = quiet(tmp_path, code={"gcs_bucket": "b"}).notices
+        assert notice == "gcs_bucket has no effect: opsq does not ship this result backend yet (from code gcs_bucket)"
 
 
 class TestSharedObjects:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
+import opsq
 from opsq.masking import Secret
 from opsq.settings import OPTIONS, Settings
 from opsq.settings_values import coerce
 from tests.architecture.modules import MODULES
 
+PACKAGE = Path(opsq.__file__).parent
+READ = re.compile(r"(?:[.\"'])([a-z]\w+)")
 OWN = {"opsq.settings", "opsq.settings_options", "opsq.masking"}
 
 DIFFER_FROM_CELERY = {
@@ -29,6 +35,15 @@ DIFFER_FROM_CELERY = {
 def test_every_default_passes_its_own_rule(name: str) -> None:
     info = OPTIONS[name]
     assert coerce(info, info.default) == info.default
+
+
+def test_a_setting_that_nothing_reads_says_so() -> None:
+    """Otherwise somebody sets it, is told nothing, and goes on as if it worked."""
+    sources = [path.read_text() for path in PACKAGE.rglob("*.py") if not path.name.startswith("settings")]
+    read = {word for source in [*sources, *map(inspect.getsource, (Settings,))] for word in READ.findall(source)}
+    of_processes = {f"{kind}_{what}" for kind in ("worker", "beat") for what in ("executable", "gid", "uid", "umask")}
+    unread = OPTIONS.keys() - read - of_processes  # those are read by names put together in cli/detach.py
+    assert sorted(name for name in unread if not OPTIONS[name].inert) == []
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -110,6 +125,10 @@ class TestEmbeddedDefaults:
         )
         assert settings.resolved_broker_url() == "amqp://u:p@h:1/v"
         assert not settings.embedded()
+
+    def test_a_login_of_such_parts_may_hold_any_character(self) -> None:
+        settings = Settings(broker_host="h", broker_user="me@shop", broker_password=Secret("a/b:c#"))
+        assert settings.resolved_broker_url() == "amqp://me%40shop:a%2Fb%3Ac%23@h"
 
 
 def test_the_table_itself_imports_only_what_reads_it() -> None:

@@ -31,7 +31,9 @@ OPSQ_FIELDS = {
     "seq emitter queue routing_key published_at delivered_at slot_at started_at finished_at acked_at attempt cpu_s "
     "rss_bytes pool child_pid fingerprint slots busy prefetch queues cpu_share dropped quarantined "
     "exception answer arguments command complete current first left_out lines message paused payload total version "
-    "asked due_at id late_s missed name sent_at task"
+    "asked due_at id late_s missed name sent_at task "
+    "applied bounds capped_by group have hold max min mode noisy preset running signals slo spent starting target text "
+    "want winner"
 }
 BASE = {"hostname": "w1@host", "utcoffset": 0.0, "pid": 1, "clock": 2, "timestamp": 1795229074.1684263}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,8 +14,9 @@ from opsq.autoscale.gauge import GaugeReader
 from opsq.autoscale.observation import Observation
 from opsq.autoscale.policy import decide
 from opsq.autoscale.presets import Limits, Preset
-from opsq.cli.scaling import let_scale
+from opsq.cli.scaling import let_scale, scheduled_floor
 from opsq.clock import ManualClock
+from opsq.core.worker.scaler import Scaler
 from opsq.core.worker.scaler_step import ANNOUNCED, ScalerStep
 from opsq.errors import ConfigError, StartError
 from opsq.testing.harness import running_worker
@@ -108,6 +110,25 @@ def test_a_dry_run_changes_nothing_and_tells(shop: Opsq, gate: threading.Event) 
         gate.set()
 
 
+def test_a_silent_broker_leaves_the_worker_with_what_it_holds(shop: Opsq, gate: threading.Event) -> None:
+    step = scaled(shop)
+    with running_worker(shop, pool="threads", concurrency=1) as worker:
+        scaler = worker.worker.plan.scaler
+        assert isinstance(scaler, Scaler)
+        until(lambda: scaler.last is not None and scaler.last.mode == "live")
+        assert step.depths is not None
+        assert step.depths.stop(PATIENCE_S)
+        until(lambda: scaler.last is not None and scaler.last.mode == "local")
+        for _ in range(3):
+            shop.send_task("shop.hold")
+        pool = worker.worker.plan.pool
+        assert pool is not None
+        until(lambda: len(pool.running()) >= 1)
+        gate.set()
+        assert scaler.last is not None
+        assert scaler.last.target >= 1
+
+
 def test_a_pool_of_one_slot_is_refused_at_boot(shop: Opsq) -> None:
     scaled(shop)
     with pytest.raises(StartError) as caught, running_worker(shop, pool="solo"):
@@ -164,6 +185,8 @@ def test_a_policy_of_ones_own(shop: Opsq) -> None:
         ({"autoscale_waits": {"mail": 0}}, "expected seconds above 0 for mail"),
         ({"autoscale_connections": {"limits": 3}}, "expected limit, per_slot, reserve"),
         ({"autoscale_signal": "no.such.module:x"}, "no.such.module"),
+        ({"autoscale_schedule": {"* 25 * * *": 4}}, "autoscale_schedule"),
+        ({"autoscale_schedule": {"* * * * *": "many"}}, "many"),
     ],
 )
 def test_wrong_settings_are_said_at_boot(make_app: MakeApp, settings: dict[str, object], said: str) -> None:
@@ -180,3 +203,11 @@ def test_settings_start_with_the_fewest_slots(make_app: MakeApp) -> None:
     limits = step.limits
     assert (limits.fewest, limits.most, limits.slo_s, limits.target("mail").slo_s) == (2, 8, 30.0, 2.0)
     assert let_scale(make_app(), make_app().settings) is None
+
+
+def test_a_schedule_asks_for_slots_in_its_minutes(make_app: MakeApp) -> None:
+    app = make_app(autoscale_schedule={"* 8-17 * * mon-fri": 4, "30 * * * *": 9}, timezone="UTC")
+    floor = scheduled_floor(app.settings, app)
+    noon, evening = datetime(2026, 11, 20, 12, 0, tzinfo=UTC), datetime(2026, 11, 20, 20, 30, tzinfo=UTC)
+    assert (floor(noon.timestamp()), floor(evening.timestamp())) == (4, 9)
+    assert floor(datetime(2026, 11, 21, 12, 0, tzinfo=UTC).timestamp()) == 0

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from opsq import Opsq, signals
-from opsq.core.pools.base import Outcome
+from opsq.core.pools.base import Job, Outcome
+from opsq.core.worker.execute import Executor
 from opsq.errors import NotRegistered, TaskRevokedError
 from opsq.testing.harness import running_worker, send_raw
 
@@ -159,6 +161,51 @@ def test_expired_while_waiting_for_a_slot(make_app: Any) -> None:
         assert isinstance(outcome, Outcome)
         assert (outcome.state, outcome.expired) == ("REVOKED", True)
         assert app.AsyncResult("id-1").state == "REVOKED"
+
+
+def test_expired_while_waiting_for_a_slot_ends_its_chain(make_app: Any) -> None:
+    app = make_app(worker_prefetch_multiplier=4)
+    add = add_task(app)
+
+    @app.task(ignore_result=True)
+    def outlast(moment: float) -> None:
+        while datetime.now(UTC).timestamp() <= moment:
+            pass
+
+    with running_worker(app, pool="threads", concurrency=1):
+        moment = datetime.now(UTC) + timedelta(seconds=0.4)
+        outlast.delay(moment.timestamp())
+        end = (add.s(1, 2).set(expires=moment) | add.s(3)).apply_async()
+        with pytest.raises(TaskRevokedError, match="expired"):
+            end.get(timeout=10)
+
+
+def test_a_redelivery_of_what_has_succeeded_is_not_run_again(make_app: Any) -> None:
+    app = make_app(worker_deduplicate_successful_tasks=True)
+    runs: list[int] = []
+
+    @app.task(name="shop.count")
+    def count() -> int:
+        runs.append(1)
+        return len(runs)
+
+    app.finalize()
+    executor = Executor(app, "w@h")
+    body = json.dumps([[], {}, {}]).encode()
+    job = Job(1, "id-1", "shop.count", headers("shop.count"), body, "application/json", "utf-8", {}, {})
+    again = structs.replace(job, key=2, delivery_info={"redelivered": True})
+    assert [executor.run(each).result_repr for each in (job, again, job)] == ["1", "1", "2"]
+    assert app.AsyncResult("id-1").get(timeout=10) == 1, "a SUCCESS that is there stays"
+
+
+def test_a_worker_of_its_own_queue(make_app: Any) -> None:
+    app = make_app(worker_direct=True)
+    add = add_task(app)
+    with running_worker(app, pool="threads", concurrency=1) as worker:
+        node = worker.worker.hostname
+        assert [queue.name for queue in worker.worker.plan.queues] == ["celery", f"{node}.dq2"]
+        assert add.apply_async((1, 2), queue=f"{node}.dq2").get(timeout=10) == 3
+        assert add.apply_async((1, 2), exchange="C.dq2", routing_key=node).get(timeout=10) == 3
 
 
 def test_revoked_before_it_arrives(app: Opsq) -> None:

@@ -91,6 +91,7 @@ def test_the_message_is_the_same_for_its_own_queue_alone(ledger: Ledger) -> None
     [
         (Settings(broker_url="amqp://h//"), True),
         (Settings(broker_url=("pyamqp://a//", "amqp://b//")), True),
+        (Settings(broker_url="amqps://h//"), True),
         (Settings(broker_url="amqp://a//", broker_write_url="amqp://b//"), False),
         (Settings(broker_url="redis://h"), False),
         (Settings(), False),

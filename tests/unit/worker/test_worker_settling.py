@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from opsq import Opsq
+from opsq.clock import SystemClock
+from opsq.core.pools.base import Outcome
+from opsq.core.worker.ledger import Ledger, RevokedIds
+from opsq.core.worker.settle import Settler
+from opsq.core.worker.survivor import Survivor
 from opsq.errors import BrokerUnavailable, ConfigError
 from opsq.testing.harness import RunningWorker, running_worker, waiting
+from tests.unit.worker.test_worker_ledger import entry
 
 
 class Gate:
@@ -209,3 +216,46 @@ def test_memory_broker(make_app: Any, tmp_path: Path) -> None:
 
     with running_worker(app, pool="threads", concurrency=1):
         assert add.delay(2, 3).get(timeout=10) == 5
+
+
+class Door:
+    """What a settler needs of a consumer whose connection is gone: nothing comes of it. Calls are kept."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def settle(self, items: Any) -> None:
+        """As a consumer that has no source any more."""
+
+    def call_soon(self, call: Any) -> None:
+        self.calls.append(call)
+
+
+class Cut(Survivor):
+    """Has the connection go just when an outcome is on its way."""
+
+    def __init__(self, folder: Path, settler: Settler) -> None:
+        super().__init__(folder, "w@h", "sqlite")
+        self._settler = settler
+
+    def end(self, key: int) -> None:
+        super().end(key)
+        self._settler.detach()
+
+
+def test_an_outcome_that_meets_the_end_of_its_connection_is_not_forgotten(tmp_path: Path) -> None:
+    nothing: Any = None
+    ledger = Ledger(RevokedIds(3, 60.0))
+    settler = Settler(ledger, nothing, nothing, SystemClock(), "threads", None)
+    ran = entry(ledger, "id", "tag", started=True)
+    ran.policy = structs.replace(ran.policy, send_events=False)
+    settler.attach(Door(), nothing)
+    settler.survivor = Cut(tmp_path, settler)
+    settler.on_outcomes([Outcome(ran.key, "id", "SUCCESS", "ack", 1.0, 2.0, 1.0)])
+    ledger.disconnected()
+    door = Door()
+    settler.attach(door, nothing)
+    for call in door.calls:
+        call()
+    assert len(ledger) == 0, "its redelivery would be given to a run that is over, and held for ever"
+    assert ledger.already_ran("id", 0)

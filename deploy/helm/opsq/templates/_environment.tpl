@@ -37,6 +37,8 @@
 env:
   - name: POD_IP
     valueFrom: {fieldRef: {fieldPath: status.podIP}}
+  - name: POD_NAME
+    valueFrom: {fieldRef: {fieldPath: metadata.name}}
   {{- include "opsq.fromSecret" (dict "variable" "OPSQ_BROKER_URL" "place" $root.Values.broker "made" $made "key" "broker-url") | nindent 2 }}
   {{- include "opsq.fromSecret" (dict "variable" "OPSQ_RESULT_BACKEND" "place" $root.Values.results "made" $made "key" "result-backend") | nindent 2 }}
   {{- with $root.Values.app }}

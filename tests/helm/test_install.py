@@ -1,0 +1,95 @@
+"""Rendered commands and environments run here as they stand: tasks run, the schedule ticks, the page shows it."""
+
+from __future__ import annotations
+
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.helm.chart import VALUES, container, one
+from tests.helm.site import Site, installed
+from tests.servers import redis_server
+
+KEDA = next(path for path in VALUES if path.stem == "keda")
+HPA = next(path for path in VALUES if path.stem == "hpa")
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a broker that all pods reach."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/broker.db"
+        return
+    with redis_server(tmp_path) as server:
+        yield server.url
+
+
+def test_worker_beat_and_monitor_work_as_rendered(broker: str, tmp_path: Path) -> None:
+    with installed(tmp_path, broker) as site:
+        monitor, worker, _ = site.start("monitor"), site.start("worker-default"), site.start("beat")
+        worker.until("startup").until("readiness")
+        monitor.until("startup").until("readiness")
+        site.send(range(20), 5)
+        worker.wait(lambda: len(site.ledger().done) == 21, "20 calls and a tick of the schedule")
+        monitor.wait(lambda: site.json("/api/v1/tasks?state=SUCCESS&limit=50")["total"] > 20, "the page shows them")
+        assert b"shop.work" in site.page("/tasks")
+        for pod in [each for each in site.manifests if each["kind"] == "Pod"]:
+            if container(pod)["name"] == "workers":
+                assert "1 worker online" in site.node.start(pod).run()
+
+
+def test_the_page_asks_for_the_password_of_the_secret(tmp_path: Path) -> None:
+    with installed(tmp_path, f"sqlite:///{tmp_path}/broker.db") as site:
+        site.start("monitor").until("startup")
+        secret = one(site.manifests, "Secret", "-admin")["metadata"]["name"]
+        token = site.node.secret(secret, "metrics-token")
+        assert b"opsq_build_info" in site.page("/metrics", token=token, host="shop-opsq-monitor.jobs.svc")
+        for path, wrong in (("/api/v1/tasks", token), ("/metrics", "opsq_wrong")):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                site.page(path, token=wrong)
+            with refused.value as answer:
+                assert answer.code in (401, 403)
+
+
+def _scaled(site: Site) -> None:
+    """Have the monitor decide about the group ``default``."""
+    monitor = site.start("monitor").until("startup")
+    site.start("worker-default").until("readiness")
+    site.send(range(5), 5)
+    monitor.wait(lambda: b'opsq_autoscale_desired_slots{group="default"}' in _metrics(site), "a decision")
+
+
+def _metrics(site: Site) -> bytes:
+    return site.page(f"{_prefix(site)}/metrics")
+
+
+def _prefix(site: Site) -> str:
+    words = container(one(site.manifests, "Deployment", "-monitor"))["args"]
+    return next((word.partition("=")[2] for word in words if word.startswith("--url-prefix=")), "")
+
+
+def test_keda_finds_the_number_that_its_trigger_names(tmp_path: Path) -> None:
+    with installed(tmp_path, f"sqlite:///{tmp_path}/broker.db", KEDA) as site:
+        _scaled(site)
+        scaled = one(site.manifests, "ScaledObject", "-worker-default")
+        trigger = scaled["spec"]["triggers"][0]
+        login = one(site.manifests, "TriggerAuthentication", trigger["authenticationRef"]["name"])
+        place = login["spec"]["secretTargetRef"][0]
+        token = site.node.secret(place["name"], place["key"])
+        url = urlsplit(trigger["metadata"]["url"])
+        answer = site.json(f"{url.path}?{url.query}", token=token, host=url.netloc)
+        assert answer["group"] == "default"
+        assert 0 <= answer[trigger["metadata"]["valueLocation"]] <= 50 * 4
+
+
+def test_hpa_names_a_series_that_is_served(tmp_path: Path) -> None:
+    with installed(tmp_path, f"sqlite:///{tmp_path}/broker.db", HPA) as site:
+        _scaled(site)
+        metric = one(site.manifests, "HorizontalPodAutoscaler", "-worker-default")["spec"]["metrics"][0]["external"][
+            "metric"
+        ]
+        labels = ",".join(f'{name}="{value}"' for name, value in metric["selector"]["matchLabels"].items())
+        assert f"{metric['name']}{{{labels}}} ".encode() in _metrics(site)
