@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SECONDS_TO_SMOKE ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test smoke check lint interop chaos bench helm docs clean
+.PHONY: help install run test smoke check lint interop chaos bench helm docs clean shots
 
 help: ## List the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -60,6 +60,9 @@ helm: install ## The chart with real Helm, running pods, Prometheus; prints one 
 docs: install ## Write the generated pages of docs/ anew
 	@$(BIN)/python -m opsq.cli.reference docs
 	@$(BIN)/python -m deploy.generate
+
+shots: install ## Take the pictures of docs/screenshots anew
+	@$(BIN)/python -m tests.web.shots docs/screenshots
 
 clean: ## Remove environments and caches
 	@rm -rf .venv .venv-peers .venv-interop .opsq .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

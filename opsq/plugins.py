@@ -39,7 +39,7 @@ GROUPS: Final[Mapping[str, str]] = {
 
 EXTRAS: Final[Mapping[str, str]] = {
     "boto3": "sqs",
-    "botocore": "sqs",
+    "botocore": "s3",
     "brotli": "brotli",
     "bson": "mongodb",
     "cassandra": "cassandra",

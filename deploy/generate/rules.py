@@ -89,7 +89,7 @@ ALERTS: Final = (
     Alert(
         "OpsqTasksFail", f"{_FAILED} / {_ENDED} > 0.05 and {_FAILED} >= 5", "1m", "warning",
         "More than 5 % of {{ $labels.type }} fail.",
-        "The page Errors groups them by cause; `opsq tasks search` finds them.",
+        "The page Errors groups them by cause; `opsq tasks` finds them.",
         fires=(('opsq_tasks_total{type="pay", state="failed"}', "0+2x60"),
                ('opsq_tasks_total{type="pay", state="succeeded"}', "0+8x60")),
         quiet=(('opsq_tasks_total{type="pay", state="failed"}', "0+1x60"),

@@ -130,7 +130,7 @@ def _read(path: Path, now: float | None = None) -> tuple[str, bytes] | None:
         head, _, payload = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
         return None
-    state, ends_at = head.decode().split()
+    state, _, ends_at = head.decode().partition(" ")  # a group has no state
     expired = 0.0 < float(ends_at) <= (time.time() if now is None else now)
     return None if expired else (state, payload)
 

@@ -137,11 +137,13 @@ class Controller:
             scaling.history = History(grown_at=at)
         decision = self._decide(looked, scaling.history, scaling.limits)
         scaling.history, scaling.would_have = decision.history, decision.target if dry else None
+        applied = size.slots
         try:
             if leads and decision.target != size.slots:
                 scaling.target.resize(decision.target, seen)
+                applied = decision.target
         finally:
-            record = record_of(scaling.name, looked, decision, scaling.limits, applied=size.slots, dry=dry)
+            record = record_of(scaling.name, looked, decision, scaling.limits, applied=applied, dry=dry)
             self._report(scaling, decision, record, now)
 
     def _report(self, scaling: Scaling, decision: Decision, record: Mapping[str, Any], now: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -195,9 +196,7 @@ def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, in
         spread += load.spread * load.busy
     if total <= 0:
         return 0, 0, Bound("steady", "need", occupied, "no work arrives")
-    strict = min((load for load in loads if load.busy >= PART_OF_LOAD * total), key=_strictness, default=None)
-    if strict is None:  # a thousand queues of equal size
-        strict = min((load for load in loads if load.busy > 0), key=_strictness)
+    strict = loads[0] if len(loads) == 1 else _strictest(loads, total)
     grow, keep = _erlang(total, total / rate, spread / total, strict.slo_s, limits)
     for load in loads:
         if 0 < load.busy < PART_OF_LOAD * total and load.slo_s < strict.slo_s:
@@ -208,8 +207,11 @@ def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, in
     return grow, keep, Bound("steady", "need", grow + occupied, _STEADY, facts)
 
 
-def _strictness(load: Load) -> float:
-    return load.slo_s
+def _strictest(loads: list[Load], total: float) -> Load:
+    """The queue with the shortest target of those that bring a part of the load, else of all."""
+    bringing = [load for load in loads if load.busy >= PART_OF_LOAD * total]
+    # Of a thousand queues of equal size none does.
+    return min(bringing or [load for load in loads if load.busy > 0], key=attrgetter("slo_s"))
 
 
 def _erlang(busy: float, service_s: float, spread: float, slo_s: float, limits: Limits) -> tuple[int, int]:
@@ -251,7 +253,11 @@ def _due(seen: Observation, loads: list[Load], limits: Limits) -> Bound | None:
 
 def _settle(seen: Observation, history: History, limits: Limits, need: Need, mode: str) -> Decision:
     bounds = need.bounds
-    winner = max([bound for bound in bounds if bound.kind == "need"], key=_size).name
+    most = bounds[0]
+    for bound in bounds:
+        if bound.kind == "need" and bound.value > most.value:
+            most = bound
+    winner = most.name
     floor, capped_by = _floor(seen, history, limits), None
     cap: float = limits.most
     for bound in guards.guard_caps(seen, limits, history):
@@ -281,10 +287,6 @@ def _settle(seen: Observation, history: History, limits: Limits, need: Need, mod
         at=seen.at, have=seen.have, target=target, want=sizes[0], mode=mode, bounds=tuple(bounds), winner=winner,
         capped_by=capped_by, hold_s=left_s, noisy=noisy, history=history,
     )  # fmt: skip
-
-
-def _size(bound: Bound) -> float:
-    return bound.value
 
 
 def _floor(seen: Observation, history: History, limits: Limits) -> int:

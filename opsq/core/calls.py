@@ -26,7 +26,7 @@ from opsq.core.times import Due, due
 from opsq.errors import UsageError
 from opsq.settings import Settings
 from opsq.wire.content import DEFAULT_REGISTRY, JSON_MIME, ContentRegistry
-from opsq.wire.event import encode_event, encode_events
+from opsq.wire.event import encode_event, encode_events, routing_key
 from opsq.wire.payload import Rule, shown_fields
 from opsq.wire.saferepr import saferepr
 from opsq.wire.task import NO_EMBED, Embed, TaskBody, TaskHeaders, encode_body, headers_to_wire
@@ -171,6 +171,10 @@ class Caller:
     def events_message(self, events: Sequence[Mapping[str, Any]]) -> OutMessage:
         """The message that announces several calls."""
         return self._announcement(encode_events(events), "task.multi")
+
+    def own_event_message(self, kind: str, fields: Mapping[str, Any]) -> OutMessage:
+        """The message of one event of the caller's own making. Raises: UsageError for a field that JSON cannot hold."""
+        return self._announcement(encode_event({**self.event_fields(kind), **fields}), routing_key(kind))
 
     def event_fields(self, kind: str) -> dict[str, Any]:
         """The fields that every event of this process has."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from opsq import plugins
-from opsq.broker.message import Delivery, OutMessage
+from opsq.broker.message import Delivery
 from opsq.broker.topology import event_exchange, event_queue
 from opsq.core.event_state import State
 from opsq.errors import BrokerUnavailable
@@ -168,11 +168,8 @@ class EventDispatcher:
         """Send one event, unless disabled. Raises: BrokerUnavailable, UsageError for a field that JSON cannot hold."""
         if not self.enabled:
             return
-        caller = self._app.caller
-        event = {**caller.event_fields(type), "hostname": self.hostname, **fields}
-        message = caller.event_message(event)
-        parts = {name: getattr(message, name) for name in message.__struct_fields__}
-        self._app.publisher.publish(OutMessage(**{**parts, "routing_key": type.replace("-", ".")}))
+        message = self._app.caller.own_event_message(type, {"hostname": self.hostname, **fields})
+        self._app.publisher.publish(message)
 
     def enable(self) -> None:
         """Send from now on."""

@@ -44,6 +44,7 @@ class Voice(Protocol):
 
 CallParts = tuple[str, Sequence[Any] | None, Mapping[str, Any] | None, dict[str, Any]]
 MESSAGES_PER_BATCH: Final = 500
+_HOW: Final = ("publisher", "retry", "retry_policy", "timeout", "confirm_timeout")
 
 
 class Sender:
@@ -112,18 +113,24 @@ class Sender:
         app = self._app
         request = calling_request()
         batch: list[Built] = []
+        how: Mapping[str, Any] = {}
         for name, args, kwargs, options in calls:
             if (task_id := options.get("task_id")) is not None:
                 check_task_id(task_id)
             if request is not None:
                 self._descend(request, options)
-            batch.append(app.caller.build(name, args, kwargs, options, app.tasks.get(name)))
-            if keep is not None:
-                keep(batch[-1], options)
-            if len(batch) >= MESSAGES_PER_BATCH:
-                self._publish_batch(batch)
+            built = app.caller.build(name, args, kwargs, options, app.tasks.get(name))
+            if batch and _how(options) != _how(how):
+                self._publish_batch(batch, how)
                 batch = []
-        self._publish_batch(batch)
+            how = options
+            batch.append(built)
+            if keep is not None:
+                keep(built, options)
+            if len(batch) >= MESSAGES_PER_BATCH:
+                self._publish_batch(batch, how)
+                batch = []
+        self._publish_batch(batch, how)
 
     def send_workflow(
         self,
@@ -232,19 +239,17 @@ class Sender:
         if self.voice is not None and calling_request() is not None:
             self.voice.event(kind, fields)
             return
-        caller = self._app.caller
-        event = {**caller.event_fields(kind), **fields}
-        message = caller.event_message(event)
-        self._app.publisher.publish(OutMessage(**{**_fields(message), "routing_key": kind.replace("-", ".")}))
+        self._app.publisher.publish(self._app.caller.own_event_message(kind, fields))
 
-    def _publish_batch(self, batch: list[Built]) -> None:
+    def _publish_batch(self, batch: list[Built], how: Mapping[str, Any]) -> None:
+        """Publish calls together. how: options of one of them, which are the same for all as far as ``_how`` goes."""
         if not batch:
             return
         messages = [built.message for built in batch]
         events = [built.event for built in batch if built.event is not None]
         if events:
             messages.append(self._app.caller.events_message(events))
-        self._publish(messages, batch, {})
+        self._publish(messages, batch, how)
 
     def _publish(self, messages: list[OutMessage], calls: list[Built], options: Mapping[str, Any]) -> None:
         if before_task_publish.receivers:
@@ -290,8 +295,9 @@ def _of_one_root(calls: Iterable[Planned]) -> Iterator[Planned]:
         yield call._replace(options={**call.options, "root_id": root})
 
 
-def _fields(message: OutMessage) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in message.__struct_fields__}
+def _how(options: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a call's options says how it is published; calls that agree in it go together."""
+    return tuple(map(options.get, _HOW))
 
 
 def _deadline_s(options: Mapping[str, Any]) -> float | None:

@@ -200,7 +200,7 @@ class Cluster:
             grown.workers = True
         elif kind.startswith("worker-"):
             self.workers.said(sane(event, now), now)
-            if delta is not None and (load := self.workers.load_due(host, now)) is not None:
+            if delta is not None and (load := self.workers.load_due(event, now)) is not None:
                 delta.load(now, host, *load)
             grown.workers = True
         elif kind == LOG and event.uuid:

@@ -191,29 +191,39 @@ class Query:
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
-    def tasks(self, search: Search = EVERYTHING, *, before: int | None = None, limit: int = PAGE) -> TaskPage:
-        """A page of tasks, newest first. before: ``older`` of the page before."""
+    def tasks(
+        self, search: Search = EVERYTHING, *, before: int | None = None, limit: int = PAGE, counted: bool = True
+    ) -> TaskPage:
+        """A page of tasks, newest first. before: ``older`` of the page before.
+
+        counted: say how many fit in all, which may take longer than the page itself; without, ``total`` is ``None``.
+        """
         limit = max(1, min(limit, LONGEST_PAGE))
         now = search.asked_at or self._clock.now()
         found = self._with_unwritten(
             self._store.find(search.root, now, before=before, limit=limit), search, before, limit
         )
-        if search.by_names_alone:
-            total = Count(FacetCounts(self._cells().copy()).total(search), exact=True)
-        elif before is None and found.older is None and found.complete:
-            total = Count(len(found.rows), exact=True)
-        else:
-            until = self._clock.monotonic() + COUNT_S
-            total = self._store.count(search.root, now, enough=lambda: self._clock.monotonic() >= until)
+        total = self._total(search, found, now, first=before is None) if counted else None
         return TaskPage(
             items=tuple(map(self._item, found.rows)),
             older=found.older,
-            # Counting may have been stopped before it got as far as the page itself.
-            total=max(total.value, len(found.rows) + (found.older is not None)) if not total.exact else total.value,
-            at_least=not total.exact,
+            total=None if total is None else total.value,
+            at_least=total is not None and not total.exact,
             scanned=found.looked,
             complete=found.complete,
         )
+
+    def _total(self, search: Search, found: Found, now: float, *, first: bool) -> Count:
+        """How many tasks fit in all. found: a page of them; first: it is the newest."""
+        if search.by_names_alone:
+            return Count(FacetCounts(self._cells().copy()).total(search), exact=True)
+        if first and found.older is None and found.complete:
+            return Count(len(found.rows), exact=True)
+        until = self._clock.monotonic() + COUNT_S
+        total = self._store.count(search.root, now, enough=lambda: self._clock.monotonic() >= until)
+        # Counting may have been stopped before it got as far as the page itself.
+        seen = len(found.rows) + (found.older is not None)
+        return total if total.exact else Count(max(total.value, seen), exact=False)
 
     def _with_unwritten(self, found: Found, search: Search, before: int | None, limit: int) -> Found:
         """The page with what the store cannot take at present, which is in memory; of that the newest is looked at."""
@@ -270,17 +280,17 @@ class Query:
 
     def series(
         self, window_s: float = 3600.0, *, type: str | None = None, queue: str | None = None, worker: str | None = None,
-        width_s: int | None = None, until: float | None = None,
+        width_s: int | None = None, until: float | None = None, measured: bool = True,
     ) -> tuple[Point, ...]:  # fmt: skip
         """``window_s`` of everything, or of one task type, queue or worker, oldest first.
 
-        until: end of the window in epoch seconds, ``None`` for now.
+        until: end of the window in epoch seconds, ``None`` for now. measured: with latencies.
         """
         now = self._clock.now()
         end = now if until is None else min(until, now)
         name = f"t:{type}" if type else f"q:{queue}" if queue else f"w:{worker}" if worker else ""
         width = width_s or rolled.tier_for(window_s, 120, now - end)
-        return rolled.points(self._store, name, end - window_s + width, end, width, now)
+        return rolled.points(self._store, name, end - window_s + width, end, width, now, measured=measured)
 
     def counters(self) -> Counters:
         """Totals for metrics."""

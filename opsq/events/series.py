@@ -29,16 +29,18 @@ def tier_for(window_s: float, most_points: int = MOST_POINTS, ended_s: float = 0
     return STORED_TIERS[-1].width_s
 
 
-def points(store: Store, series: str, since: float, until: float, width_s: int, now: float) -> tuple[Point, ...]:
-    """Every bucket of a time range, the empty ones too, oldest first."""
+def points(
+    store: Store, series: str, since: float, until: float, width_s: int, now: float, *, measured: bool = True
+) -> tuple[Point, ...]:
+    """Every bucket of a time range, the empty ones too, oldest first. measured: with their latencies."""
     first = int(since) - int(since) % width_s
     last = int(until)
     found = {start: decode_slice(data) for start, _, data in store.slices(width_s, first, last + 1, series=series)}
-    return tuple(point(found.get(start), start, width_s, now) for start in range(first, last + 1, width_s))
+    return tuple(point(found.get(start), start, width_s, now, measured) for start in range(first, last + 1, width_s))
 
 
-def point(data: Slice | None, start: int, width_s: int, now: float) -> Point:
-    """One bucket as a chart shows it."""
+def point(data: Slice | None, start: int, width_s: int, now: float, measured: bool = True) -> Point:
+    """One bucket as a chart shows it. measured: with its latencies, which take longest."""
     is_open = start <= now < start + width_s
     if data is None:
         return Point(at=start, width_s=width_s, open=is_open)
@@ -58,7 +60,7 @@ def point(data: Slice | None, start: int, width_s: int, now: float) -> Point:
         running_max=data.running_max,
         cpu_max=data.cpu_max,
         rss_max=data.rss_max,
-        latency=latency(data.sketches),
+        latency=latency(data.sketches) if measured else {},
         open=is_open,
     )
 

@@ -39,6 +39,9 @@ def value(bucket: int) -> float:
 
 def merge(into: Sketch, other: Mapping[int, int], sign: int = 1) -> None:
     """Add another sketch, or take it away with ``sign`` −1; empty buckets disappear."""
+    if not into and sign == 1:
+        into.update(other)
+        return
     for bucket, count in other.items():
         total = into.get(bucket, 0) + sign * count
         if total:
@@ -57,13 +60,16 @@ def merged(sketches: Iterable[Mapping[int, int]]) -> Sketch:
 
 def count(sketch: Mapping[int, int]) -> int:
     """How many values it holds."""
-    return sum(amount for amount in sketch.values() if amount > 0)
+    amounts = sketch.values()
+    return sum(amounts) if min(amounts, default=1) > 0 else sum(amount for amount in amounts if amount > 0)
 
 
 def quantiles(sketch: Mapping[int, int], shares: Sequence[float]) -> list[float] | None:
     """The values in seconds at ascending ``shares`` (0–1), ``None`` when it is empty."""
-    buckets = sorted((bucket, amount) for bucket, amount in sketch.items() if amount > 0)
-    total = sum(amount for _, amount in buckets)
+    buckets = sorted(sketch.items())
+    if min(sketch.values(), default=1) <= 0:  # rare: of what was taken away before it was added
+        buckets = [(bucket, amount) for bucket, amount in buckets if amount > 0]
+    total = count(sketch)
     if not total:
         return None
     found: list[float] = []

@@ -150,13 +150,12 @@ class Workers:
             whole = event.kind in ("worker-online", "worker-offline")
             record.said = facts if whole else {**record.said, **facts}
 
-    def load_due(self, name: str, now: float) -> tuple[float | None, int | None] | None:
+    def load_due(self, event: Event, now: float) -> tuple[float | None, int | None] | None:
         """Cores and bytes that a worker says it uses, when it is time to keep them; None when not, or not told."""
-        record = self.records.get(name)
-        every_s = max(_LOAD_S, len(self.records) / _LOADS_PER_S)
-        if record is None or now - self._load_at.get(name, 0.0) < every_s:
+        name, every_s = event.hostname, max(_LOAD_S, len(self.records) / _LOADS_PER_S)
+        if name not in self.records or now - self._load_at.get(name, 0.0) < every_s:
             return None
-        cpu, rss = _number(record.said, "cpu_share"), _count(record.said, "rss_bytes")
+        cpu, rss = _number(event.fields, "cpu_share"), _count(event.fields, "rss_bytes")
         if cpu is None and rss is None:
             return None
         self._load_at[name] = now
@@ -187,6 +186,7 @@ class Workers:
         if self.records.pop(name, None) is not None:
             self.changed.discard(name)
             self.removed.add(name)
+            self._load_at.pop(name, None)
 
     def forget_silent(self, before: float) -> None:
         """Remove workers that were last heard before then."""

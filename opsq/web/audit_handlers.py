@@ -149,11 +149,20 @@ def _row(kept: Kept, places: Places) -> AuditRow:
     before = ", ".join(f"{name} {text_of(value, name)}" for name, value in entry.before.items() if value is not None)
     return AuditRow(
         id=f"a{kept.id}", at=entry.at, who=entry.who or "nobody", source=entry.source, act=entry.act,
-        said=f"{act.label}, {act.of}" if act is not None else entry.act.replace("-", " ").capitalize(),
+        said=_said(entry.act),
         target=entry.target, href=target_href(act.of, entry.target, places) if act is not None and entry.target else "",
         face=_FACES.get(entry.outcome, "unknown"), outcome=entry.outcome or "unreadable", message=entry.message,
         asked=asked, before=before, intact=kept.intact,
     )  # fmt: skip
+
+
+def _said(name: str) -> str:
+    """An act as the pages call it; of one on many tasks what it does to each."""
+    act = BY_NAME.get(name)
+    if act is not None:
+        return f"{act.label}, {act.of}"
+    single = BY_NAME.get(name.replace("tasks-", "task-", 1))
+    return f"{single.label}, many tasks" if single is not None else name.replace("-", " ").capitalize()
 
 
 def _json(value: object) -> Response:

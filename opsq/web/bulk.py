@@ -109,7 +109,7 @@ def act_of(verb: str) -> Act:
 
 def preview(deps: Deps, asked: Asked, by: By) -> Preview:
     """Look at what a job would do. Blocks on the store."""
-    newest = deps.query.tasks(limit=1).items
+    newest = deps.query.tasks(limit=1, counted=False).items
     until = asked.until if asked.until is not None else (newest[0].key if newest else 0)
     search = _filter(deps, asked, by).search
     page = deps.query.tasks(search, before=until + 1, limit=1) if not asked.ids else None
@@ -160,7 +160,7 @@ def _ids(deps: Deps, asked: Asked, by: By, most: int) -> Iterator[str]:
     search, left = _filter(deps, asked, by).search, most
     before = None if asked.until is None else asked.until + 1
     while left > 0:
-        page = deps.query.tasks(search, before=before, limit=min(CHUNK, left))
+        page = deps.query.tasks(search, before=before, limit=min(CHUNK, left), counted=False)
         yield from (item.id for item in page.items)
         left -= len(page.items)
         if page.older is None:

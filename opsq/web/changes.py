@@ -30,7 +30,7 @@ SETTLED_S: Final = 120.0
 LEAST_APART: Final = 14.0
 LONGEST_LABEL: Final = 32
 _LONGEST: Final = 60
-_LONGEST_SMALL: Final = 120
+_LONGEST_SMALL: Final = 90
 _ORDERS: Final[Mapping[str, tuple[str, str]]] = {
     "pool_grow": (SCALE, "pool grown"), "pool_shrink": (SCALE, "pool shrunk"), "autoscale": (SCALE, "autoscale range"),
     "rate_limit": (CONTROL, "rate limit"), "time_limit": (CONTROL, "time limit"),
@@ -156,7 +156,8 @@ def decision(made: DecisionItem) -> Change:
     """A decision of an autoscaler; one that only would have is said as that."""
     to, would = (made.slots, "") if made.mode == "live" else (made.target, "would go ")
     moved = f"{would}{made.have} → {to} slots"
-    return Change(made.at, SCALE, made.group[:_LONGEST], moved, made.text[:_LONGEST_SMALL])
+    why = made.text.partition(": ")[2] or made.text
+    return Change(made.at, SCALE, made.group[:_LONGEST], moved, words.cut(why, _LONGEST_SMALL))
 
 
 def _plain(arguments: str) -> str:
@@ -170,7 +171,7 @@ def _act(entry: Entry) -> Change:
     target = words.short_id(entry.target) if of == "task" else words.short_host(entry.target)
     who = f"by {entry.who}" if entry.who else ""
     kind = SCALE if entry.act in _ACTS_OF_SCALE else CONTROL
-    small = f"{who} {entry.message}".strip()[:_LONGEST_SMALL]
+    small = words.cut(f"{who} {entry.message}".strip(), _LONGEST_SMALL)
     return Change(entry.at, kind, f"{of} {verb.replace('-', ' ')}", target[:_LONGEST], small)
 
 

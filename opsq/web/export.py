@@ -65,7 +65,7 @@ def task_chunks(deps: Deps, asked: Filter, visitor: Visitor) -> Iterator[tuple[T
     search = hiding.asked_by(asked, visitor).search
     before: int | None = None
     for _ in range(0, MOST_ROWS, CHUNK_ROWS):
-        page = hiding.page(deps.query.tasks(search, before=before, limit=CHUNK_ROWS), visitor)
+        page = hiding.page(deps.query.tasks(search, before=before, limit=CHUNK_ROWS, counted=False), visitor)
         yield page.items
         if page.older is None:
             return

@@ -132,7 +132,7 @@ def queue(deps: Deps, name: str, ask: Ask) -> QueueFacts | None:
     found = next((each for each in queues(deps) if each.name == name), None)
     if found is None:
         return None
-    latest = deps.query.tasks(of(queue=literal(name)), limit=LATEST)
+    latest = deps.query.tasks(of(queue=literal(name)), limit=LATEST, counted=False)
     return QueueFacts(
         queue=found,
         signals=_history(deps, ("queue", name), lambda: deps.views.queue_signals(name)),
@@ -148,8 +148,8 @@ def worker(deps: Deps, name: str, ask: Ask) -> WorkerFacts | None:
     found = next((each for each in workers(deps) if each.name == name), None)
     if found is None:
         return None
-    running = deps.query.tasks(of(worker=literal(name), state="running"), limit=MAX_RUNNING)
-    latest = deps.query.tasks(of(worker=literal(name)), limit=LATEST)
+    running = deps.query.tasks(of(worker=literal(name), state="running"), limit=MAX_RUNNING, counted=False)
+    latest = deps.query.tasks(of(worker=literal(name)), limit=LATEST, counted=False)
     facets = _history(deps, ("worker-facets", name), lambda: deps.query.facets(of(worker=literal(name))))
     return WorkerFacts(
         worker=found,
@@ -165,11 +165,13 @@ def worker(deps: Deps, name: str, ask: Ask) -> WorkerFacts | None:
 
 
 def series_over(
-    deps: Deps, shown: Range, *, type: str | None = None, queue: str | None = None, worker: str | None = None
-) -> tuple[Point, ...]:
-    """Read the history of everything, or of one type, queue or worker, over a range."""
-    key = ("one", type, queue, worker, shown.length_s, shown.end_at)
-    read = partial(deps.query.series, type=type, queue=queue, worker=worker, width_s=width_for(shown))
+    deps: Deps, shown: Range, *, type: str | None = None, queue: str | None = None, worker: str | None = None,
+    measured: bool = True,
+) -> tuple[Point, ...]:  # fmt: skip
+    """Read the history of everything, or of one type, queue or worker, over a range. measured: with latencies."""
+    key = ("one", type, queue, worker, shown.length_s, shown.end_at, measured)
+    width = width_for(shown)
+    read = partial(deps.query.series, type=type, queue=queue, worker=worker, width_s=width, measured=measured)
     return _history(deps, key, lambda: read(shown.length_s, until=shown.end_at))
 
 
@@ -277,7 +279,7 @@ def task_type(deps: Deps, name: str, ask: Ask) -> TypeFacts | None:
     item = next((each for each in types if each.name == name), None)
     if item is None and not any(value.value == name for value in facets.type):
         return None
-    latest = deps.query.tasks(of(type=literal(name)), limit=LATEST)
+    latest = deps.query.tasks(of(type=literal(name)), limit=LATEST, counted=False)
     length, end = ask.range.length_s, ask.range.end_at
     failing = [deps.views.error(group.fault) for group in errors(deps, ask.visitor)[:MOST_ERRORS_READ]]
     return TypeFacts(

@@ -59,4 +59,4 @@ def unwatched(points: Sequence[Point], began_at: float) -> int:
 
 def _worker_points(deps: Deps, found: Sequence[WorkerItem], shown: Range, skip: int) -> dict[str, Sequence[Point]]:
     names = [worker.name for worker in found if worker.slots][: facts.MAX_WORKER_SERIES]
-    return {name: facts.series_over(deps, shown, worker=name)[skip:] for name in names}
+    return {name: facts.series_over(deps, shown, worker=name, measured=False)[skip:] for name in names}

@@ -40,12 +40,15 @@ class FacetGroup:
     more: Link | None = None
 
 
-def suggestions(facets: Facets) -> tuple[tuple[str, str], ...]:
+def suggestions(facets: Facets, errors: Mapping[str, int | None]) -> tuple[tuple[str, str], ...]:
     """List what a term of the search line may be: fields with what they mean, states, and the names seen."""
     found = [(f"{field.name}:", f"{field.doc} {field.example}".replace("`", "")) for field in FIELDS.values()]
     found += [(f"state:{word}", "") for word in STATE_WORDS]
     for name, values in (("type", facets.type), ("queue", facets.queue), ("worker", facets.worker)):
         found += [(f"{name}:{quoted(one.value)}", words.plural(one.count, "task")) for one in values if one.value]
+    found += [
+        (f"exception:{quoted(name)}", "" if n is None else f"{words.count(n)} failed") for name, n in errors.items()
+    ]
     return tuple(found[:MAX_SUGGESTIONS])
 
 

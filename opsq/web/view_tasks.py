@@ -157,7 +157,7 @@ def tasks_view(found: TasksFacts, asked: Filter, ask: Ask, places: Places, broke
             places.to("/api/v1/tasks.csv"),
             "act" in ask.visitor.grants and found.can_act,
         ),
-        suggestions=suggestions(facets),
+        suggestions=suggestions(facets, found.errors),
         chart=filter_chart(chosen, points, now) if chosen is not None and points else None,
         chart_note="" if chosen is not None else NO_CHART,
     )

@@ -5,7 +5,9 @@ Not collected by its name; ``test_results_apart.py`` starts it.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from typing import ClassVar
 
@@ -13,6 +15,7 @@ import pytest
 from django.conf import settings as of_django
 
 FOLDER = tempfile.mkdtemp(prefix="opsq-django-")
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 of_django.configure(
     DATABASES={
         "default": {

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from examples.extend import compression, consumer, producer, serializer
-from examples.extend.backend import FilesBackend
 from examples.extend.consumer import SensorConsumer
 from examples.extend.producer import Greeter, announce
 from examples.extend.step import StatusFile
@@ -24,10 +23,9 @@ from opsq import Opsq
 from opsq.broker.connection import open_connection
 from opsq.broker.topology import QueueSpec
 from opsq.control.schedules import ask
-from opsq.core.backends.base import Backend
 from opsq.errors import ConfigError, UsageError
 from opsq.testing.broker_reader import Reader, message
-from opsq.testing.contract_backend import BackendContract
+from opsq.testing.contract_backend import BackendContract, Store
 from opsq.testing.harness import running_worker, send_raw, waiting
 from opsq.wire.compression import compress
 from tests.architecture.modules import ROOT
@@ -209,14 +207,10 @@ class TestFilesBackend(BackendContract):
     """The suite that every result store must pass."""
 
     @pytest.fixture
-    def backend(self, tmp_path: Path) -> Backend:
+    def store(self, tmp_path: Path) -> Store:
         """A new folder."""
-        return FilesBackend(tmp_path)
-
-    @pytest.fixture
-    def second(self, tmp_path: Path) -> Backend:
-        """The same folder, opened by somebody else."""
-        return FilesBackend(tmp_path)
+        opens = {"files": "examples.extend.backend:open_files"}
+        return {"result_backend": f"files://{tmp_path}/results", "override_backends": opens}
 
 
 def test_a_broker_of_an_installed_package(make_app: MakeApp, install: Install, tmp_path: Path) -> None:

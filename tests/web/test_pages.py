@@ -238,3 +238,33 @@ def test_what_is_not_there_is_said_in_words_and_in_json(get: Get) -> None:
     assert api.status_code == 404
     assert api.json() == {"error": {"status": 404, "message": "No such task is known here", "reference": ""}}
     assert get("/nowhere").status_code == 404
+
+
+def test_failures_are_counted_by_exception_where_that_is_known(get: Get, world: World) -> None:
+    facets = get("/tasks?q=state:failed").text.split('<div id="facets">')[1].split("</nav>")[0]
+    assert "/errors" in facets
+    kept = {group.type: group.failed for group in world.views.errors()}
+    for name, count in kept.items():
+        assert f'>{name}</span><span class="n">{count}</span>' in facets
+    by_queue = get("/tasks?q=queue:images").text.split('<div id="facets">')[1].split("</nav>")[0]
+    assert 'UnidentifiedImageError</span><span class="n"></span>' in by_queue, "nobody counts them by queue"
+    assert 'value="exception:UnidentifiedImageError"' in get("/tasks").text, "it is suggested while typing"
+
+
+def test_a_task_shows_its_place_in_its_workflow_and_its_worker_then(get: Get, world: World) -> None:
+    flow = next(flow for flow in world.views.workflows() if flow.members > 1)
+    text = get(f"/tasks/{flow.root}").text
+    assert f"Open, {flow.members} tasks" in text
+    assert "the first of 10 tasks: 9 ok, 1 failed" in text
+    assert "images.resize × 8" in text
+    then = text.split("img-1 at that time")[1].split("</section>")[0]
+    assert "of a core" in then
+    assert "Slots used" in then
+
+
+def test_a_worker_charts_what_it_says_it_uses(get: Get) -> None:
+    text = get("/workers/opsq%40img-1").text
+    assert all(f'id="chart-{name}"' in text for name in ("busy", "cpu", "memory", "done", "failures", "p95"))
+    memory = text.split('id="chart-memory"')[1].split("</figcaption>")[0]
+    assert "GB</b>" in memory
+    assert 'id="worker-control"></div>' in text.replace("\n", ""), "a monitor that only watches offers no control"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-import boto3
+from boto3 import Session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -132,9 +132,7 @@ def open_s3(url: str, settings: Settings) -> S3Backend:
 
     def connect() -> Any:
         key, secret = (each.reveal() if each is not None else None for each in secrets)
-        session = boto3.Session(
-            aws_access_key_id=key, aws_secret_access_key=secret, region_name=settings.s3_region or None
-        )
+        session = Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=settings.s3_region or None)
         if session.get_credentials() is None:
             raise ConfigError("result_backend s3:// needs a login: set s3_access_key_id and s3_secret_access_key")
         quick = Config(connect_timeout=5, read_timeout=15, max_pool_connections=_AT_ONCE * 2)

@@ -184,7 +184,7 @@ def _before(query: Query, queue: str, task: TaskDetail, now: float) -> tuple[int
     earlier = query.tasks(Search(Grammar(Every((*waiting, When(True, at=at)))), now), limit=1)
     # Rows are placed to the millisecond; within it, their own times tell.
     within = Every((*waiting, When(False, at=at), When(True, at=at + 0.001)))
-    beside = query.tasks(Search(Grammar(within), now), limit=MOST_BESIDE)
+    beside = query.tasks(Search(Grammar(within), now), limit=MOST_BESIDE, counted=False)
     mine = task.item.published_at or at
     if earlier.total is None:
         return None, True

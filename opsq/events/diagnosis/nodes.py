@@ -85,7 +85,7 @@ def _with_running(node: Node, query: Query) -> Node:
     """What runs there by events, where the worker did not answer itself."""
     if node.running is not None or node.status == "unknown":
         return node
-    found = query.tasks(of(worker=literal(node.name), state="running"), limit=MOST_RUNNING).items
+    found = query.tasks(of(worker=literal(node.name), state="running"), limit=MOST_RUNNING, counted=False).items
     running = tuple(Request(one.id, one.type, one.started_at) for one in found)
     return structs.replace(node, running=running if running or node.busy == 0 else None)
 

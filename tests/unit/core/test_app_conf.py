@@ -157,7 +157,7 @@ def test_importing_opsq_opens_and_loads_little(tmp_path: Path) -> None:
     ("url", "says"),
     [
         ("reddis://x", r"unknown result store 'reddis'; did you mean 'redis'\?"),
-        ("mongodb://x", "unknown result store 'mongodb'; known are"),
+        ("couchdb://x", "unknown result store 'couchdb'; known are"),
         ("sqlite:///", "names no file; write sqlite:////absolute/path/results.db"),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from opsq import Opsq, group
+from opsq.broker.retry import NO_RETRY
 from opsq.clock import ManualClock
 from opsq.core.calls import build_message
 from opsq.core.origin import Origin, new_id
@@ -256,6 +257,13 @@ def test_retry_options_reach_the_publisher(app: Opsq, add: Any, kept: KeptMessag
     assert kept.calls[0]["deadline_s"] == 3
     with pytest.raises(UsageError, match="retry policy: 'max_retrys' is not known"):
         add.apply_async((1,), retry_policy={"max_retrys": 1})
+
+
+def test_retry_options_of_a_workflow_reach_the_publisher(app: Opsq, add: Any, kept: KeptMessages) -> None:
+    (add.s(1) | add.s(2)).apply_async(retry=False, timeout=3)
+    assert kept.calls == [{"deadline_s": 3, "retry": NO_RETRY}]
+    group(add.s(1), add.s(2).set(timeout=7), add.s(3).set(timeout=7)).apply_async()
+    assert [(call["deadline_s"], call["retry"]) for call in kept.calls[1:]] == [(None, None), (7, None)]
 
 
 def test_send_many_shares_one_event_message(app: Opsq, add: Any, kept: KeptMessages) -> None:
