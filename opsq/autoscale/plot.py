@@ -12,7 +12,8 @@ from typing import Final
 from opsq.autoscale.simulator import Run
 from opsq.autoscale.traces import Trace
 
-WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 960, 320, 48, 16, 36, 12
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM, RIGHT = 960, 336, 48, 32, 36, 12
+LETTER = 7
 COLOURS: Final = ("#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2", "#65a30d", "#7c3aed", "#475569")
 BINS = 240
 Scale = Callable[[float], float]
@@ -54,6 +55,7 @@ def svg(trace: Trace, runs: Sequence[Run]) -> str:
             f'<text x="{LEFT - 6}" y="{y(slots) + 4:.1f}" text-anchor="end" fill="#64748b">{slots:.0f}</text>'
             f'<text x="{x(at):.1f}" y="{HEIGHT - 14}" text-anchor="{anchor}" fill="#64748b">{_clock(at)}</text>'
         )
+    parts += _legend(runs)
     for run, colour in zip(runs, _colours(len(runs)), strict=True):
         if run.steps:
             parts.append(
@@ -61,6 +63,16 @@ def svg(trace: Trace, runs: Sequence[Run]) -> str:
                 f"<title>{escape(run.policy)}</title></path>"
             )
     return "".join([*parts, "</svg>"])
+
+
+def _legend(runs: Sequence[Run]) -> list[str]:
+    """The names of the drawn lines in their colours, one after the other, and what the area is."""
+    parts, x = [f'<text x="{LEFT}" y="14" fill="#64748b">grey: load</text>'], LEFT + 90
+    for run, colour in zip(runs, _colours(len(runs)), strict=True):
+        if run.steps:
+            parts.append(f'<text x="{x}" y="14" fill="{colour}" font-weight="600">{escape(run.policy)}</text>')
+            x += LETTER * len(run.policy) + 2 * LETTER
+    return parts
 
 
 def html(trace: Trace, runs: Sequence[Run]) -> str:

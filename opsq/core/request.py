@@ -203,12 +203,22 @@ def request_of(name: str | None) -> Context | None:
 
 def calling_request() -> Context | None:
     """The request that new calls descend from: the innermost that came as a message or eagerly."""
+    frame = _calling_frame()
+    return frame.request if frame is not None else None
+
+
+def note_child(result: Any, options: Mapping[str, Any]) -> None:
+    """Have the running task keep ``result`` among its children, unless it, or the call's ``options``, want none."""
+    frame = _calling_frame()
+    if frame is not None and frame.task.trail and options.get("add_to_parent", True):
+        frame.request.children.append(result)
+
+
+def _calling_frame() -> Frame | None:
     frame = _FRAME.get()
-    while frame is not None:
-        if not frame.request.called_directly:
-            return frame.request
+    while frame is not None and frame.request.called_directly:
         frame = frame.outer
-    return None
+    return frame
 
 
 @contextmanager

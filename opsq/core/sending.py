@@ -17,7 +17,7 @@ from opsq.core.lazy_results import LazyResults
 from opsq.core.lazy_tasks import LazyTasks
 from opsq.core.origin import new_id
 from opsq.core.progress import progress_of
-from opsq.core.request import Context, calling_request
+from opsq.core.request import Context, calling_request, note_child
 from opsq.core.result import AsyncResult
 from opsq.core.result_set import GroupResult, result_from_ref
 from opsq.errors import ConfigError, UsageError
@@ -84,8 +84,7 @@ class Sender:
             messages.append(app.caller.event_message(built.event))
         self._publish(messages, [built], options)
         result = self._handle(built)
-        if request is not None and options.get("add_to_parent", True) and (task is None or task.trail):
-            request.children.append(result)
+        note_child(result, options)
         return result
 
     def send_many(self, calls: Iterable[CallParts]) -> list[AsyncResult[Any]]:
@@ -96,12 +95,10 @@ class Sender:
         BrokerUnavailable.
         """
         results: list[AsyncResult[Any]] = []
-        request = calling_request()
 
         def keep(built: Built, options: Mapping[str, Any]) -> None:
             results.append(self._handle(built))
-            if request is not None and options.get("add_to_parent", True):
-                request.children.append(results[-1])
+            note_child(results[-1], options)
 
         self.send_each(calls, keep)
         return results
@@ -177,9 +174,7 @@ class Sender:
             while first.parent is not None:
                 first = first.parent
             first.parent = header
-        request = calling_request()
-        if request is not None and options.get("add_to_parent", True):
-            request.children.append(header)
+        note_child(header, options)
         return result
 
     def planner(self, new_id: Callable[[], str]) -> Planner:
@@ -205,11 +200,10 @@ class Sender:
 
     def _gathered(self, ref: ResultRef, options: Mapping[str, Any]) -> Any:
         result = result_from_ref(ref, self._app)
-        request = calling_request()
-        if request is not None and options.get("add_to_parent", True):
+        if calling_request() is not None:
             while ref.parent is not None:
                 ref = ref.parent
-            request.children.append(result_from_ref(ref, self._app))
+            note_child(result_from_ref(ref, self._app), options)
         return result
 
     def parts_of(self, call: Any) -> CallParts:

@@ -22,6 +22,8 @@ from opsq.wire.event import Event
 OTHER: Final = "other"
 #: (worker, type, queue)
 PlaceKey = tuple[str, str | None, str | None]
+#: The place of all that are not told apart.
+_REST: Final[PlaceKey] = (OTHER, OTHER, OTHER)
 #: (task type, position in SEGMENTS, position among LATENCY_S)
 _Bucket = tuple[str | None, int, int]
 
@@ -59,18 +61,25 @@ class Tally:
     def __init__(self, most: int = 500) -> None:
         self.most = most
         self.places: dict[PlaceKey, Place] = {}
-        #: Events and ends of attempts that were counted under ``other``.
-        self.merged = 0
         self.exemplars: dict[_Bucket, Exemplar] = {}
         self.ticks = Ticks()
         self.quarantine: DepthSample | None = None
 
+    @property
+    def merged(self) -> int:
+        """How many events were counted under ``other``."""
+        rest = self.places.get(_REST)
+        return sum(rest.kinds.copy().values()) if rest else 0
+
     def told(self, events: Sequence[Event], summary: Summary) -> None:
         """Count the events of one task, of which at least one told something new."""
+        host, place = None, None
         for event in events:
-            place = self._place((event.hostname, summary.type, summary.queue))
-            kind = event.kind
-            place.kinds[kind] = place.kinds.get(kind, 0) + 1
+            if place is None or event.hostname != host:
+                host = event.hostname
+                place = self._place((host, summary.type, summary.queue))
+            kind, kinds = event.kind, place.kinds
+            kinds[kind] = kinds.get(kind, 0) + 1
             if kind == "task-failed":
                 _failed(place, event)
 
@@ -93,8 +102,7 @@ class Tally:
         if known is not None:
             return known
         if len(self.places) >= self.most:
-            self.merged += 1
-            key = (OTHER, OTHER, OTHER)
+            key = _REST
             if key in self.places:
                 return self.places[key]
         made = self.places[key] = Place()

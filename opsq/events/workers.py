@@ -42,6 +42,7 @@ _KNOWN: Final = frozenset(
     }
 )
 _MAX_DETAILS_BYTES: Final = 16_384
+_UNKEEPABLE: Final = 1 << 60
 #: What a worker says it uses is kept so often, in seconds; of many workers less often, or idle fleets fill the store.
 _LOAD_S: Final = 5.0
 _LOADS_PER_S: Final = 10
@@ -123,7 +124,9 @@ class Workers:
         self.heard(name, event.timestamp, now, announces=True)
         record = self.records[name]
         if event.kind == INSPECTED:
-            record.said = {**record.said, **event.fields}
+            # Long answers are kept; what no store can keep would be in the way of all that is written with it.
+            if _size(event.fields) < _UNKEEPABLE:
+                record.said = {**record.said, **event.fields}
             return
         order = (event.timestamp, event.clock or 0)
         if order < (record.said_at, record.clock):
@@ -295,4 +298,4 @@ def _size(facts: Mapping[str, Any]) -> int:
     try:
         return len(msgspec.msgpack.encode(facts))
     except (OverflowError, ValueError, TypeError, RecursionError):
-        return _MAX_DETAILS_BYTES + 1
+        return _UNKEEPABLE

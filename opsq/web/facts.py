@@ -58,7 +58,7 @@ USUAL_WINDOW_S: Final = 86_400.0
 KEPT_PARTS: Final = 8_640
 MOST_KEPT_S: Final = 30.0
 MOST_BUCKETS: Final = 120
-MOST_COUNTED: Final = 12
+MOST_COUNTED: Final = 6
 
 
 def _history(deps: Deps, key: tuple[object, ...], read: Callable[[], T]) -> T:

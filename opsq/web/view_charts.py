@@ -34,17 +34,25 @@ class Frame:
     bad: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a chart says in words. sentence: its finding. newest: by key, what the legend says. limit: a line across."""
+
+    sentence: str
+    newest: Mapping[str, float | None]
+    limit: charts.Tick | None = None
+
+
 def drawn(
-    frame: Frame, lines: Sequence[Line], points: Sequence[Point], now: float, scale: charts.Scale, sentence: str,
-    newest: Mapping[str, float | None], limit: charts.Tick | None = None,
-) -> charts.Chart:  # fmt: skip
-    """Draw lines over the buckets of ``points``. newest: by key, what the legend says."""
+    frame: Frame, lines: Sequence[Line], points: Sequence[Point], now: float, scale: charts.Scale, told: Told
+) -> charts.Chart:
+    """Draw lines over the buckets of ``points``."""
     start, end = _ends(points, now)
     return charts.Chart(
         id=frame.id,
         title=frame.title,
         small=frame.small,
-        sentence=sentence,
+        sentence=told.sentence,
         height=frame.height,
         y_ticks=scale.ticks,
         # What is told first lies on top, so it is drawn last.
@@ -53,11 +61,13 @@ def drawn(
             for line in reversed(lines)
         ),
         legend=tuple(
-            charts.LegendItem(line.css, line.label, line.say(newest.get(line.key)), line.key, line.key in frame.bad)
+            charts.LegendItem(
+                line.css, line.label, line.say(told.newest.get(line.key)), line.key, line.key in frame.bad
+            )
             for line in lines
         ),
         x_ticks=charts.time_ticks(start, end) if frame.axis else (),
-        limit=limit,
+        limit=told.limit,
         plot=_plot(lines, points, scale),
     )
 
@@ -86,9 +96,8 @@ def throughput(points: Sequence[Point], now: float, *, axis: bool = False) -> ch
     return drawn(
         Frame("throughput", "Throughput", "per second", axis=axis),
         (done, arrived), points, now, charts.linear([done.values, arrived.values], HEIGHT),
-        f"Throughput: {done.say(newest['done'])} tasks per second done now, {arrived.say(newest['arrived'])} arrive; "
-        f"at most {done.say(most)} in this range.",
-        newest,
+        Told(f"Throughput: {done.say(newest['done'])} tasks per second done now, "
+             f"{arrived.say(newest['arrived'])} arrive; at most {done.say(most)} in this range.", newest),
     )  # fmt: skip
 
 
@@ -104,11 +113,11 @@ def latency(points: Sequence[Point], now: float, percentile: int) -> charts.Char
     scale = charts.logarithmic([line.values for line in lines], TALL)
     newest = {line.key: _last(line.values) for line in lines}
     top = scale.to_y(LIMITS.oldest_s)
+    target = charts.Tick(f"target, {words.duration(LIMITS.oldest_s)}", round(top, 1)) if top > 12 else None
     said = ", ".join(f"{line.label} {line.say(newest[line.key])}" for line in lines)
     return drawn(
         Frame("latency", "Latency", "by segment, log scale", TALL, bad=_over(newest.get("oldest"))),
-        lines, points, now, scale, f"Latency p{percentile} by segment, newest: {said}.",
-        newest, charts.Tick(f"target, {words.duration(LIMITS.oldest_s)}", round(top, 1)) if top > 12 else None,
+        lines, points, now, scale, Told(f"Latency p{percentile} by segment, newest: {said}.", newest, target),
     )  # fmt: skip
 
 
@@ -120,8 +129,8 @@ def failed(points: Sequence[Point], now: float) -> charts.Chart:
     return drawn(
         Frame("failed", "Failed", "per second", LOW, axis=True, bad=frozenset({"failed"} if newest > 0 else ())),
         (line,), points, now, charts.linear([line.values], LOW),
-        f"Failures: {words.plural(total, 'task')} failed in this range, {line.say(newest)} per second now.",
-        {"failed": newest},
+        Told(f"Failures: {words.plural(total, 'task')} failed in this range, {line.say(newest)} per second now.",
+             {"failed": newest}),
     )  # fmt: skip
 
 
@@ -151,8 +160,7 @@ def area_chart(area: Area, values: Sequence[float | None], points: Sequence[Poin
     return drawn(
         Frame(area.id, area.title, area.small, area.height, area.axis),
         (line,), points, now, charts.linear([values], area.height, line.say),
-        f"{area.title}: {said} now, at most {at_most} in this range.",
-        {area.id: newest},
+        Told(f"{area.title}: {said} now, at most {at_most} in this range.", {area.id: newest}),
     )  # fmt: skip
 
 
@@ -164,8 +172,9 @@ def oldest_chart(points: Sequence[Point], now: float = 0.0) -> charts.Chart:
     target = words.duration(LIMITS.oldest_s)
     return drawn(
         Frame("oldest", "Oldest waiting", "log scale", bad=_over(waits)),
-        (line,), points, now, scale, f"Age of the oldest waiting task: {line.say(waits)} now, target {target}.",
-        {"oldest": waits}, charts.Tick(f"target, {target}", round(scale.to_y(LIMITS.oldest_s), 1)),
+        (line,), points, now, scale,
+        Told(f"Age of the oldest waiting task: {line.say(waits)} now, target {target}.", {"oldest": waits},
+             charts.Tick(f"target, {target}", round(scale.to_y(LIMITS.oldest_s), 1))),
     )  # fmt: skip
 
 

@@ -200,14 +200,16 @@ def _story(worker: WorkerItem, now: float) -> tuple[str, str]:
     """Say how late it is and what happens next; the first part is the finding."""
     silent = words.duration(max(0.0, now - worker.last_seen_at))
     every = f"usually one every {words.duration(worker.freq_s or HEARTBEAT_S)}"
-    ran = f"it ran {words.plural(worker.running, 'task')} then" if worker.running else "it ran nothing then"
+    busy = busy_slots(worker)
+    ran = f"{words.plural(busy, 'slot')} busy then" if busy else "it ran nothing then"
+    if worker.running:
+        ran = f"it ran {words.plural(worker.running, 'task')} then"
     if worker.status == "late":
         return f"late, {silent} without a heartbeat", f"{every}; {ran}."
     if worker.status == "lost":
         return f"lost, {silent} without a heartbeat", f"{every}; {ran}. What it held is delivered again."
     if worker.status == "offline":
         return f"stopped {silent} ago", "it said goodbye, so nothing was left half done."
-    busy = busy_slots(worker)
     if worker.slots is None:
         return "up", f"{words.plural(busy, 'task')} running; it does not tell how many slots it has."
     return "up", f"{words.count(busy)} of {words.plural(worker.slots, 'slot')} busy."

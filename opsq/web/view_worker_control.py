@@ -50,12 +50,16 @@ class ControlRow:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The table. why_not: in words why nothing of it is possible now, else empty. types: task types to choose from."""
+    """The table. why_not: in words why nothing of it is possible now, else empty. types: task types to choose from.
+
+    beware: what to expect of a worker that is silent.
+    """
 
     target: str
     rows: tuple[ControlRow, ...]
     why_not: str
     types: tuple[str, ...]
+    beware: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,8 @@ def control(worker: WorkerItem, types: Sequence[str], visitor: Visitor, places: 
     if not rows:
         return None
     why_not = BY_NAME["worker-grow"].why_not(Seen(worker.name, worker=worker))
-    return Control(worker.name, tuple(rows), why_not, tuple(types))
+    beware = "it is late: it hears orders when it answers again" if worker.status == "late" else ""
+    return Control(worker.name, tuple(rows), why_not, tuple(types), beware)
 
 
 def _knob(turn: _Turn, places: Places, given: str = "") -> Knob:

@@ -122,3 +122,26 @@ def test_an_upgrade_changes_nothing_that_is_immutable() -> None:
     assert first == {
         each["metadata"]["name"]: each["spec"]["selector"] for each in later if each["kind"] == "Deployment"
     }
+
+
+def test_a_custom_resource_that_is_wrong_is_seen() -> None:
+    keda = next(path for path in VALUES if path.stem == "keda")
+    scaled = one(render(keda), "ScaledObject", "-mail")
+    scaled["spec"]["pollingInterval"] = "often"
+    del scaled["spec"]["scaleTargetRef"]
+    assert len(invalid([scaled])) == 2
+
+
+def test_no_field_is_unknown_to_the_custom_resources() -> None:
+    """Their published schemas let unknown fields pass, and a cluster drops them unsaid; so they are listed here."""
+    known = {
+        "ScaledObject": {"scaleTargetRef", "pollingInterval", "cooldownPeriod", "minReplicaCount", "maxReplicaCount",
+                         "fallback", "advanced", "triggers"},
+        "TriggerAuthentication": {"secretTargetRef"},
+        "ServiceMonitor": {"jobLabel", "selector", "endpoints"},
+        "PodMonitor": {"selector", "podMetricsEndpoints"},
+        "PrometheusRule": {"groups"},
+    }  # fmt: skip
+    for values in VALUES:
+        for each in render(values):
+            assert set(each["spec"]) <= known.get(each["kind"], set(each.get("spec", ()))) if "spec" in each else True

@@ -12,6 +12,7 @@ import pytest
 from tests.helm.chart import VALUES, container, one
 from tests.helm.site import Site, installed
 from tests.servers import redis_server
+from tests.servers_sql import history_server, new_database
 
 KEDA = next(path for path in VALUES if path.stem == "keda")
 HPA = next(path for path in VALUES if path.stem == "hpa")
@@ -52,6 +53,18 @@ def test_the_page_asks_for_the_password_of_the_secret(tmp_path: Path) -> None:
                 site.page(path, token=wrong)
             with refused.value as answer:
                 assert answer.code in (401, 403)
+
+
+def test_migrations_and_monitor_share_a_postgresql(tmp_path: Path) -> None:
+    with redis_server(tmp_path) as server, history_server() as database:
+        history = new_database(database)
+        with installed(tmp_path, server.url, monitor__history__url=history) as site:
+            site.node.start(one(site.manifests, "Job", "-migrations")).run()
+            worker = site.start("worker-default").until("readiness")
+            monitor = site.start("monitor").until("startup").until("readiness")
+            site.send(range(3), 5)
+            worker.wait(lambda: len(site.ledger().done) == 3, "three calls")
+            monitor.wait(lambda: site.json("/api/v1/tasks?state=SUCCESS")["total"] == 3, "the page shows them")
 
 
 def _scaled(site: Site) -> None:

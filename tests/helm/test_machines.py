@@ -19,6 +19,9 @@ from tests.helm.chart import ROOT
 from tests.servers import missing, redis_server
 
 DEPLOY = ROOT / "deploy"
+IMAGE = Path(__file__).parent / "image"
+#: What the log of each command says when it has started.
+READY = {"worker": "ready", "beat": "beat", "monitor": "http://"}
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 
 
@@ -36,25 +39,41 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
-def test_a_unit_starts_and_stops_as_written(unit: Path, tmp_path: Path) -> None:
-    with redis_server(tmp_path) as server:
-        text = _instance(unit, tmp_path).read_text()
-        command = re.search(r"^ExecStart=(.*)$", text, re.MULTILINE)
-        assert command is not None
-        words = shlex.split(command[1].replace("%i", "default").replace("%%", "%").replace("$ARGS", ""))
-        given = dict(re.findall(r"^Environment=(\w+)=(.*)$", text, re.MULTILINE))
+def _starts_and_stops(words: list[str], given: dict[str, str], folder: Path) -> None:
+    """Run a command until it is ready, end it by SIGTERM, and expect exit code 0."""
+    with redis_server(folder) as server:
         environment = {
-            "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{ROOT}/tests/helm/image", **given,
-            "OPSQ_APP": "shop", "OPSQ_BROKER_URL": server.url, "OPSQ_DATA_DIR": str(tmp_path / "data"),
-            "OPSQ_WEB_PORT": "0", "LEDGER": str(tmp_path / "ledger"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{IMAGE}", **given,
+            "OPSQ_APP": "shop", "OPSQ_BROKER_URL": server.url, "OPSQ_DATA_DIR": str(folder / "data"),
+            "LEDGER": str(folder / "ledger"),
         }  # fmt: skip
-        log = tmp_path / "log"
+        log = folder / "log"
         with log.open("w") as sink:
-            process = subprocess.Popen(words, cwd=tmp_path, env=environment, stdout=sink, stderr=sink, text=True)
-        wait_for(log, {"opsq-beat": "beat", "opsq-monitor": "http://"}.get(unit.stem, "ready"), process)
+            process = subprocess.Popen(words, cwd=folder, env=environment, stdout=sink, stderr=sink, text=True)
+        ready = next(text for name, text in READY.items() if name in words)
+        wait_for(log, ready, process)
         process.terminate()
         assert process.wait(30) == 0, log.read_text()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_starts_and_stops_as_written(unit: Path, tmp_path: Path) -> None:
+    text = _instance(unit, tmp_path).read_text()
+    command = re.search(r"^ExecStart=(.*)$", text, re.MULTILINE)
+    assert command is not None
+    words = shlex.split(command[1].replace("%i", "default").replace("%%", "%").replace("$ARGS", ""))
+    given = dict(re.findall(r"^Environment=(\w+)=(.*)$", text, re.MULTILINE))
+    _starts_and_stops(words, given | {"OPSQ_WEB_PORT": "0"}, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["worker", "beat", "monitor"])
+def test_a_service_of_compose_starts_and_stops_as_written(name: str, tmp_path: Path) -> None:
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"][name]
+    ports = {"--health-port=8081": "--health-port=0", "--port=5555": "--port=0"}
+    words = [ports.get(word, word.replace("/run/opsq", str(tmp_path))) for word in service["command"]]
+    given = {key: value for key, value in service["environment"].items() if "$" not in value}
+    given["OPSQ_WEB_ADMIN_PASSWORD"] = "correct horse battery"
+    _starts_and_stops(["opsq", *words], given, tmp_path)
 
 
 def _instructions(stage: str) -> Iterator[tuple[str, str]]:

@@ -83,9 +83,13 @@ class Hand:
     def _where(self) -> str:
         return "#ask" if self.script else "main"
 
-    def turn(self, page: str, act: str, fills: dict[str, str]) -> str:
-        """Fill in a small form of a worker's control table and press its button, then confirm; what was said then."""
-        form = f"document.querySelector('#worker-control form[action$=\"/act/{act}\"]')"
+    def turn(self, page: str, act: str, fills: dict[str, str], of: str = "") -> str:
+        """Fill in a small form of a worker's control table and press its button, then confirm; what was said then.
+
+        of: the form that stands beside this, such as a queue's name, where there are several.
+        """
+        forms = f"[...document.querySelectorAll('#worker-control form[action$=\"/act/{act}\"]')]"
+        form = f"{forms}.find(form => form.innerText.includes({json.dumps(of)}))"
         self._open_with(page, f"{form}?.querySelector('button:not([disabled])')", form, fills)
         return self._confirmed({})
 

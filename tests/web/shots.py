@@ -26,7 +26,8 @@ SIZES = ((1280, False), (1280, True), (360, False), (1920, False))
 PLAIN = frozenset({"tasks-none", "tasks-filter", "task-ok", "why-ran", "missing", "api", "act", "audit", "quarantine"})
 #: A tall page is cut here: what is below says nothing new, and the pictures together stay below 3 MB.
 TALLEST = 1800
-STEP = 255 / 15
+STEP = 255 / 22
+SURFACES = ((20, 16), (30, 24), (41, 34), (243, 0), (252, 247))
 DRAWN = "[...document.querySelectorAll('.plot > .canvas')].every((each) => each.children.length)"
 
 
@@ -104,9 +105,18 @@ def _keep(browser: Chromium, path: Path) -> None:
     browser.shoot(raw)
     with Image.open(raw) as picture:
         whole = picture.convert("RGB").crop((0, 0, picture.width, min(picture.height, TALLEST)))
-        few = whole.point([round(round(level / STEP) * STEP) for level in range(256)] * 3)
+        few = whole.point([_coarse(level) for level in range(256)] * 3)
         few.save(path, "WEBP", lossless=True, method=6)
     raw.unlink()
+
+
+def _coarse(level: int) -> int:
+    """Fewer levels of a colour, but for the surfaces, whose greys would get a tint."""
+    return next((to for below, to in SURFACES if level < below), 255) if level < 41 or level > 242 else _step(level)
+
+
+def _step(level: int) -> int:
+    return round(round(level / STEP) * STEP)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def test_every_knob_of_a_worker(scene: Scene) -> None:
         hand.turn(scene.page, "worker-add-queue", {"queue": "extra"})
         until(lambda: "extra" in queues(inspect, name), "a second queue")
         until(lambda: "extra" in "".join(hand.rows(scene.page, "#worker-control .tag")), "its tag on the page")
-        hand.turn(scene.page, "worker-cancel-queue", {"queue": "extra"})
+        hand.turn(scene.page, "worker-cancel-queue", {}, of="extra")
         until(lambda: "extra" not in queues(inspect, name), "one queue again")
         hand.turn(scene.page, "worker-shrink", {"n": "1"})
         until(lambda: inspect.stats()[name]["pool"]["max-concurrency"] == 2, "two slots")

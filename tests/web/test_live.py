@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from opsq.web.access.door import Visitor
 from opsq.web.assets import Assets
 from opsq.web.live import OPENING, Session, event, stream
 from opsq.web.moments import Moments
@@ -165,3 +166,36 @@ def test_a_stream_ends_when_what_it_is_about_is_gone(shop: World) -> None:
         return said
 
     assert asyncio.run(asyncio.wait_for(watch(), 5))[-1].startswith("retry: 2000")
+
+
+def test_a_hundred_viewers_cost_as_much_as_one(shop: World) -> None:
+    """What they share is read and written once a moment, and never between visitors who may see different things."""
+    deps = shop.deps()
+    reads: list[str] = []
+    page = page_named("workers")
+    assert page is not None
+    counted = replace(page, make=lambda *asked: reads.append("") or page.make(*asked))
+    moments = Moments(deps, Renderer(Assets.load(), deps.places))
+    stranger = replace(Ask("workers"), visitor=Visitor("anna", frozenset({"read"}), "session"))
+    viewers = [Session(counted, deps, moments, ask) for ask in (*[Ask("workers")] * 50, stranger, stranger)]
+    said = [viewer.messages() for viewer in viewers]
+    assert len(reads) == 2
+    assert len(set(said[:50])) == 1
+    shop.clock.advance(1.0)
+    for viewer in viewers:
+        viewer.messages()
+    assert len(reads) == 4
+
+
+def test_a_change_during_a_moment_is_not_slept_over(shop: World) -> None:
+    """Who was given a moment from before the change looks again at once, without waiting for the next news."""
+    live = session(shop, "tasks")
+    live.messages()
+    assert not live.behind
+    shop.run(SHOP[0], shop.clock.now() + 0.01)
+    shop.step(0.02)
+    live.messages()
+    assert live.behind
+    shop.clock.advance(0.3)
+    assert "event: list" in live.messages()
+    assert not live.behind

@@ -72,7 +72,8 @@ class Ender:
         try:
             if request.callbacks or request.chain:
                 plan = self._follower.after_success(attempt.headers, request, value)
-                request.children.extend(self._follower.handles(plan))
+                if attempt.prepared.task.trail:
+                    request.children.extend(self._follower.handles(plan))
             if not attempt.ignore_result:
                 self._recorder.write(attempt.headers, "SUCCESS", value, request=request)
         except Unavailable as exc:

@@ -21,9 +21,11 @@ from opsq.core.framework import around, framework
 from opsq.core.pools.base import Call, Job, Outcome, Stopped
 from opsq.core.pools.limits import limited
 from opsq.core.request import context_from_message
+from opsq.core.schedules.zones import zone_of_settings
 from opsq.core.worker.attempt import Attempt
 from opsq.core.worker.end import Ender
 from opsq.core.worker.follow import Follower
+from opsq.core.worker.intake import epoch_of
 from opsq.core.worker.load import Loader
 from opsq.core.worker.memory import ResidentMemory
 from opsq.core.worker.prepared import Prepared, already_returned, prepare
@@ -41,7 +43,6 @@ from opsq.logs import pop as unbind
 from opsq.logs import push as bind
 from opsq.signals import task_prerun
 from opsq.wire.task import TaskHeaders
-from opsq.wire.times import parse_epoch
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Executor:
         self._app = app
         self._settings = settings
         self._deduplicates = settings.worker_deduplicate_successful_tasks and self.recorder.enabled
+        self._zone = zone_of_settings(settings.timezone, settings.enable_utc)
         self._hostname = hostname
         self._own_thread = own_thread
         self._clock = clock or SystemClock()
@@ -171,7 +173,8 @@ class Executor:
             unknown = NotRegistered(headers.task)
             return self._ender.not_run(job, headers, "UNKNOWN", "FAILURE", unknown, "reject")
         now = self._clock.now()
-        if headers.expires is not None and now > parse_epoch(headers.expires, "$headers.expires"):
+        expires = epoch_of(headers, headers.expires, "$headers.expires", self._zone)
+        if expires is not None and now > expires:
             return self._ender.not_run(job, headers, "REVOKED", "REVOKED", TaskRevokedError("expired"), "ack")
         if headers.user and not self.follower.chords.may_start(headers):
             return self._ender.not_again(job, headers)

@@ -101,8 +101,8 @@ class Intake:
         """Decide at the epoch second ``now``. Never raises, whatever the peer sent."""
         try:
             headers = self._headers(delivery)
-            expires = self._epoch(headers, headers.expires, "$headers.expires")
-            until = self._epoch(headers, headers.eta, "$headers.eta")
+            expires = epoch_of(headers, headers.expires, "$headers.expires", self._local_zone)
+            until = epoch_of(headers, headers.eta, "$headers.eta", self._local_zone)
         except MalformedMessage as exc:
             return Malformed("malformed", str(exc), sample(delivery))
         except UntrustedSignature as exc:
@@ -126,13 +126,6 @@ class Intake:
         """The promises for a task type as they are now."""
         return self._policy(task)
 
-    def _epoch(self, headers: TaskHeaders, text: str | None, path: str) -> float | None:
-        if text is None:
-            return None
-        # Only protocol 1 can say that its times are local ones.
-        zone = self._local_zone if headers.user.get(UTC_HEADER) is False else UTC
-        return parse_epoch(text, path, zone)
-
     def _headers(self, delivery: Delivery) -> TaskHeaders:
         if len(delivery.body) > self._limits.max_bytes:
             raise MalformedMessage(
@@ -154,6 +147,14 @@ class Intake:
             registry=self._serializers,
         )
         return read_protocol1(document, delivery.headers, delivery.properties)[0]
+
+
+def epoch_of(headers: TaskHeaders, text: str | None, path: str, local_zone: tzinfo) -> float | None:
+    """A time of a message as epoch seconds. Raises: MalformedMessage."""
+    if text is None:
+        return None
+    # Only protocol 1 can say that its times are local ones.
+    return parse_epoch(text, path, local_zone if headers.user.get(UTC_HEADER) is False else UTC)
 
 
 def sample(delivery: Delivery) -> str:

@@ -441,3 +441,19 @@ def test_the_body_of_a_retry_is_readable(app: Opsq, add: Any, kept: KeptMessages
     message = kept.tasks[0]
     body = decode_body(message.body, "application/json", "utf-8", None, accept=frozenset({"application/json"}))
     assert (list(body.args), body.kwargs) == ([1], {"y": 2})
+
+
+@pytest.mark.parametrize(("keeps", "children"), [(True, 3), (False, 0)])
+def test_a_task_says_whether_it_keeps_its_children(
+    app: Opsq, kept: KeptMessages, add: Any, keeps: bool, children: int
+) -> None:
+    @app.task(trail=keeps)
+    def parent() -> None: ...
+
+    request = Context(id="t1", task=parent.name, called_directly=False, args=[], kwargs={})
+    with running(parent, request):
+        add.delay(1, 2)
+        group(add.s(1, 2), add.s(3, 4)).apply_async()
+        app.send_many([add.s(1, 2)])
+        add.apply_async((1, 2), add_to_parent=False)
+    assert len(request.children) == children

@@ -84,7 +84,7 @@ def test_a_flood_of_places_is_counted_under_other() -> None:
         cluster.apply(life(f"t{n}", name=f"made.up.{n}"), T0 + 10)
     assert len(cluster.tally.places) == 6
     assert cluster.tally.places[OTHER, OTHER, OTHER].kinds["task-received"] == 15
-    assert cluster.tally.merged == 15 * 4  # three events and an end each
+    assert cluster.tally.merged == 15 * 3
 
 
 def test_exceptions_by_name_are_bounded_and_never_text() -> None:

@@ -31,7 +31,7 @@ OPSQ_FIELDS = {
     "seq emitter queue routing_key published_at delivered_at slot_at started_at finished_at acked_at attempt cpu_s "
     "rss_bytes pool child_pid fingerprint slots busy prefetch queues cpu_share dropped quarantined "
     "exception answer arguments command complete current first left_out lines message paused payload total version "
-    "asked due_at id late_s missed name sent_at task "
+    "group_id asked due_at id late_s missed name sent_at task "
     "applied bounds capped_by group have hold max min mode noisy preset running signals slo spent starting target text "
     "want winner"
 }

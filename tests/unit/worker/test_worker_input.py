@@ -7,6 +7,7 @@ import logging
 import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import structs
@@ -161,6 +162,17 @@ def test_expired_while_waiting_for_a_slot(make_app: Any) -> None:
         assert isinstance(outcome, Outcome)
         assert (outcome.state, outcome.expired) == ("REVOKED", True)
         assert app.AsyncResult("id-1").state == "REVOKED"
+
+
+def test_local_times_of_protocol_1_are_in_the_zone_of_the_settings(make_app: Any) -> None:
+    app = make_app(timezone="America/New_York")
+    add_task(app)
+    now = datetime.now(ZoneInfo("America/New_York")).replace(tzinfo=None)
+    times = {"eta": (now - timedelta(seconds=1)).isoformat(), "expires": (now + timedelta(seconds=60)).isoformat()}
+    body = {"task": "shop.add", "id": "id-1", "args": [1, 2], "kwargs": {}, "retries": 0, "utc": False, **times}
+    with running_worker(app, pool="threads", concurrency=1):
+        send_raw(app, json.dumps(body).encode(), {})
+        assert app.AsyncResult("id-1").get(timeout=10) == 3
 
 
 def test_expired_while_waiting_for_a_slot_ends_its_chain(make_app: Any) -> None:
