@@ -18,7 +18,7 @@ BLINK_S = 2.0
 
 
 def _load(site: Site, stop: threading.Event) -> threading.Thread:
-    """Call tasks of 0.1 to 1 s, about 15 a second, until ``stop``: more than six slots work off, so that all are busy."""
+    """Call tasks of 0.1 to 1 s, about 15 a second, until ``stop``: more than six slots can do, so all are busy."""
 
     def send() -> None:
         number = 0
