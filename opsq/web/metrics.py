@@ -161,7 +161,7 @@ _OWN: Final = (
            ("worker",), worker(lambda each: each.skew_s, max), "seconds"),
     Series("opsq_worker_events_missing", "gauge", "Numbered events of a worker that have not arrived.", ("worker",),
            worker(lambda each: each.gaps)),
-    Series("opsq_worker_events_dropped_total", "counter", "Events a worker could not buffer, since it started.",
+    Series("opsq_worker_events_dropped", "gauge", "Events a worker could not buffer, since it started.",
            ("worker",), worker(lambda each: each.dropped)),
     # -- pools --
     Series("opsq_pool_workers", "gauge", "Workers that are heard, by pool.", ("pool",), _pool(lambda each: 1)),

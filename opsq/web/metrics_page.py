@@ -27,7 +27,7 @@ class MetricsPage:
 
     def __init__(self, read: Callable[[], Reading], foreign: tuple[str, ...] = ("flower", "celery")) -> None:
         self._read = read
-        self._series = (*SERIES, *(series for name in foreign for series in FOREIGN[name]))
+        self._foreign = tuple(series for name in foreign for series in FOREIGN[name])
         self._lock = threading.Lock()
         self._kept = {label: Kept() for label in BOUNDED}
         self._by_type, self._by_queue = Latencies(), Latencies()
@@ -48,15 +48,15 @@ class MetricsPage:
     def _lines(self, openmetrics: bool) -> Iterator[str]:
         scrape = self._scrape(openmetrics)
         told: dict[tuple[str, Labels], Value] = {}
-        for series in self._series:
+        for series in SERIES:
             samples = series.read(scrape)
             if series.kind in ("counter", "histogram"):
                 samples = self._grown(series, samples, told)
-            yield from family(
-                series.name, series.kind, series.help, series.labels, samples,
-                unit=series.unit, openmetrics=openmetrics,
-            )  # fmt: skip
+            yield from _family(series, samples, openmetrics)
         self._before = told
+        # Counted as they come, these never fall.
+        for series in self._foreign:
+            yield from _family(series, series.read(scrape), openmetrics)
 
     def _grown(self, series: Series, samples: Samples, told: dict[tuple[str, Labels], Value]) -> Samples:
         """Let no count fall: evidence corrects itself by ones, and Prometheus would read that as a restart."""
@@ -82,3 +82,9 @@ class MetricsPage:
             examples.setdefault((types(type), segment), {})[place] = example
         by_type = self._by_type.rows(read.types, read.whole, types, examples)
         return Scrape(read, self._kept, by_type, self._by_queue.rows(read.queue_sums, read.whole, queues))
+
+
+def _family(series: Series, samples: Samples, openmetrics: bool) -> Iterator[str]:
+    return family(
+        series.name, series.kind, series.help, series.labels, samples, unit=series.unit, openmetrics=openmetrics
+    )

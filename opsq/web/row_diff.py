@@ -9,7 +9,7 @@ from typing import Final
 from opsq.web.view_tasks import TaskRow
 
 MOVING_EVERY_S: Final = 1.0
-CROWD_EVERY_S: Final = 0.75
+CROWD_EVERY_S: Final = 0.5
 CROWD_ROWS: Final = 20
 FADES: Final = ("fresh-a", "fresh-b")
 
@@ -35,7 +35,7 @@ class RowDiff:
     def changes(self, rows: Sequence[TaskRow], now: float) -> RowChanges:
         """Say what to send. The first call sends the whole list without a fade: nothing in it is news.
 
-        A list in which many rows changed is sent not much more than once a second: nobody reads faster.
+        A list in which many rows changed is sent at most twice a second: nobody reads faster.
         """
         if now < self._due_at:
             return RowChanges()

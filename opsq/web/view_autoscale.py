@@ -13,7 +13,7 @@ from opsq.events.records import Point
 from opsq.web import charts, words
 from opsq.web.charts_data import COUNT, SECONDS, Line
 from opsq.web.facts_autoscale import AutoscaleFacts
-from opsq.web.view_charts import HEIGHT, TALL, Frame, drawn
+from opsq.web.view_charts import HEIGHT, TALL, Finding, Frame, drawn
 from opsq.web.view_common import Ask, Head, Places, range_links, row_id
 from opsq.web.view_range import Ranges
 from opsq.web.view_what_if import WhatIfView, what_if_view
@@ -205,7 +205,7 @@ def _charts(item: DecisionItem, facts: AutoscaleFacts, now: float) -> tuple[char
         limit = charts.Tick(label, round(scale.to_y(cap.slots), 1))
     slots = drawn(
         Frame("slots", "Slots", "", TALL), lines, points, now, scale,
-        f"Slots of {item.group}: has {item.slots}, wants {asked(item)}, {item.running} busy.", newest, limit,
+        Finding(f"Slots of {item.group}: has {item.slots}, wants {asked(item)}, {item.running} busy.", newest, limit),
     )  # fmt: skip
     return slots, _oldest(item, facts.points, now)
 
@@ -220,8 +220,8 @@ def _oldest(item: DecisionItem, points: Sequence[Sequence[Point]], now: float) -
     said = words.duration(target_s)
     return drawn(
         Frame("oldest", "Oldest waiting", "log scale", HEIGHT, axis=True, bad=bad), (line,), points[0], now, scale,
-        f"Age of the oldest waiting task: {line.say(newest)} now, target {said}.", {"oldest": newest},
-        charts.Tick(f"target, {said}", round(scale.to_y(target_s), 1)),
+        Finding(f"Age of the oldest waiting task: {line.say(newest)} now, target {said}.", {"oldest": newest},
+                charts.Tick(f"target, {said}", round(scale.to_y(target_s), 1))),
     )  # fmt: skip
 
 

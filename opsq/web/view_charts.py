@@ -35,7 +35,7 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Finding:
     """What a chart says in words. sentence: its finding. newest: by key, what the legend says. limit: a line across."""
 
     sentence: str
@@ -44,7 +44,7 @@ class Told:
 
 
 def drawn(
-    frame: Frame, lines: Sequence[Line], points: Sequence[Point], now: float, scale: charts.Scale, told: Told
+    frame: Frame, lines: Sequence[Line], points: Sequence[Point], now: float, scale: charts.Scale, found: Finding
 ) -> charts.Chart:
     """Draw lines over the buckets of ``points``."""
     start, end = _ends(points, now)
@@ -52,7 +52,7 @@ def drawn(
         id=frame.id,
         title=frame.title,
         small=frame.small,
-        sentence=told.sentence,
+        sentence=found.sentence,
         height=frame.height,
         y_ticks=scale.ticks,
         # What is told first lies on top, so it is drawn last.
@@ -62,12 +62,12 @@ def drawn(
         ),
         legend=tuple(
             charts.LegendItem(
-                line.css, line.label, line.say(told.newest.get(line.key)), line.key, line.key in frame.bad
+                line.css, line.label, line.say(found.newest.get(line.key)), line.key, line.key in frame.bad
             )
             for line in lines
         ),
         x_ticks=charts.time_ticks(start, end) if frame.axis else (),
-        limit=told.limit,
+        limit=found.limit,
         plot=_plot(lines, points, scale),
     )
 
@@ -96,7 +96,7 @@ def throughput(points: Sequence[Point], now: float, *, axis: bool = False) -> ch
     return drawn(
         Frame("throughput", "Throughput", "per second", axis=axis),
         (done, arrived), points, now, charts.linear([done.values, arrived.values], HEIGHT),
-        Told(f"Throughput: {done.say(newest['done'])} tasks per second done now, "
+        Finding(f"Throughput: {done.say(newest['done'])} tasks per second done now, "
              f"{arrived.say(newest['arrived'])} arrive; at most {done.say(most)} in this range.", newest),
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def latency(points: Sequence[Point], now: float, percentile: int) -> charts.Char
     said = ", ".join(f"{line.label} {line.say(newest[line.key])}" for line in lines)
     return drawn(
         Frame("latency", "Latency", "by segment, log scale", TALL, bad=_over(newest.get("oldest"))),
-        lines, points, now, scale, Told(f"Latency p{percentile} by segment, newest: {said}.", newest, target),
+        lines, points, now, scale, Finding(f"Latency p{percentile} by segment, newest: {said}.", newest, target),
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def failed(points: Sequence[Point], now: float) -> charts.Chart:
     return drawn(
         Frame("failed", "Failed", "per second", LOW, axis=True, bad=frozenset({"failed"} if newest > 0 else ())),
         (line,), points, now, charts.linear([line.values], LOW),
-        Told(f"Failures: {words.plural(total, 'task')} failed in this range, {line.say(newest)} per second now.",
+        Finding(f"Failures: {words.plural(total, 'task')} failed in this range, {line.say(newest)} per second now.",
              {"failed": newest}),
     )  # fmt: skip
 
@@ -160,7 +160,7 @@ def area_chart(area: Area, values: Sequence[float | None], points: Sequence[Poin
     return drawn(
         Frame(area.id, area.title, area.small, area.height, area.axis),
         (line,), points, now, charts.linear([values], area.height, line.say),
-        Told(f"{area.title}: {said} now, at most {at_most} in this range.", {area.id: newest}),
+        Finding(f"{area.title}: {said} now, at most {at_most} in this range.", {area.id: newest}),
     )  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def oldest_chart(points: Sequence[Point], now: float = 0.0) -> charts.Chart:
     return drawn(
         Frame("oldest", "Oldest waiting", "log scale", bad=_over(waits)),
         (line,), points, now, scale,
-        Told(f"Age of the oldest waiting task: {line.say(waits)} now, target {target}.", {"oldest": waits},
+        Finding(f"Age of the oldest waiting task: {line.say(waits)} now, target {target}.", {"oldest": waits},
              charts.Tick(f"target, {target}", round(scale.to_y(LIMITS.oldest_s), 1))),
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from opsq.events.records import Point
 from opsq.web import charts, words
 from opsq.web.charts_data import Line
 from opsq.web.terms import Filter
-from opsq.web.view_charts import Frame, drawn
+from opsq.web.view_charts import Finding, Frame, drawn
 
 HEIGHT: Final = 64
 NO_CHART: Final = "No chart of this filter: history is counted by one type, queue or worker, and by outcome."
@@ -67,4 +67,4 @@ def filter_chart(chosen: Series, points: Sequence[Point], now: float) -> charts.
     said = ", ".join(f"{words.count(round(sums[line.key]))} {line.label}" for line in lines)
     frame = Frame("filter", "Ended", f"{width}, sums of the range", HEIGHT, axis=True)
     scale = charts.linear([line.values for line in lines], HEIGHT)
-    return drawn(frame, lines, points, now, scale, f"Tasks that ended in this range: {said}.", sums)
+    return drawn(frame, lines, points, now, scale, Finding(f"Tasks that ended in this range: {said}.", sums))

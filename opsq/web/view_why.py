@@ -25,7 +25,7 @@ from opsq.web import words
 from opsq.web.act_view import ActButton
 from opsq.web.charts import Chart, logarithmic
 from opsq.web.charts_data import SECONDS, Line
-from opsq.web.view_charts import Frame, drawn
+from opsq.web.view_charts import Finding, Frame, drawn
 from opsq.web.view_common import Places
 from opsq.web.view_task import TaskView
 
@@ -184,7 +184,7 @@ def _pace(points: Sequence[Point], name: str, now: float) -> Chart:
     said = ", ".join(f"{line.label} {line.say(newest[line.key])}" for line in lines)
     frame = Frame("pace", name, "run time, log scale", PACE_HEIGHT, axis=True)
     scale = logarithmic([line.values for line in lines], PACE_HEIGHT)
-    return drawn(frame, lines, points, now, scale, f"Run time of {name}, newest: {said}.", newest)
+    return drawn(frame, lines, points, now, scale, Finding(f"Run time of {name}, newest: {said}.", newest))
 
 
 def _rows(rows: Sequence[Row], places: Places) -> tuple[ProofRow, ...]:

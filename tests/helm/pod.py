@@ -1,7 +1,8 @@
 """A node of one machine: runs the container of a rendered Deployment as it stands, and does to it what a kubelet does.
 
 Command, arguments, environment, probes, hooks and grace period are those of the manifest. What differs: folders of the
-machine stand for volumes, an address of 127.0.0.0/8 for the pod's, and this checkout for the image.
+machine stand for volumes, an address of 127.0.0.0/8 for the pod's, and this checkout for the image. As root on Linux
+everything but the volumes is mounted read-only, as the manifest asks; the user stays root's.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,17 @@ from tests.helm.chart import ROOT, Manifest, container
 
 IMAGE = Path(__file__).parent / "image"
 _VARIABLE = re.compile(r"\$\((\w+)\)")
+#: The last word makes the process stand in the writable mount, not in the one below it.
+_SEAL = 'mount --make-rprivate / && mount --bind /tmp /tmp && mount --bind "$0" "$0" && mount -o remount,bind,ro / && cd "$PWD" && exec "$@"'
+
+
+def sealed(folder: Path) -> list[str]:
+    """Words before a command that leave it nothing to write to but ``folder`` and /tmp; none where that cannot be had."""
+    words = ["unshare", "--mount", "bash", "-c", _SEAL, str(folder)]
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return []
+    tried = subprocess.run([*words, "true"], capture_output=True, check=False)
+    return words if tried.returncode == 0 else []
 
 
 @dataclass(slots=True)
@@ -36,6 +49,10 @@ class Node:
     more: Mapping[str, str] = field(default_factory=dict)
     net: int = field(default_factory=lambda: os.getpid() % 200 + 20)
     pods: list[Pod] = field(default_factory=list)
+    seal: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seal = sealed(self.folder)
 
     def secret(self, name: str, key: str) -> str:
         """What a Secret of the chart holds."""
@@ -73,6 +90,8 @@ class Pod:
     def start(self) -> None:
         """Start the container."""
         words = [self._here(word) for word in (*self.container["command"], *self.container.get("args", ()))]
+        if self.container["securityContext"]["readOnlyRootFilesystem"]:
+            words = [*self.node.seal, *words]
         with self.log.open("ab") as sink:
             self.process = subprocess.Popen(
                 words, cwd=self.folder, env=self.environment, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL

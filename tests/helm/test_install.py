@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.helm.chart import VALUES, container, one
 from tests.helm.site import Site, installed
-from tests.servers import redis_server
+from tests.servers import missing, redis_server
 from tests.servers_sql import history_server, new_database
 
 KEDA = next(path for path in VALUES if path.stem == "keda")
@@ -40,6 +41,17 @@ def test_worker_beat_and_monitor_work_as_rendered(broker: str, tmp_path: Path) -
         for pod in [each for each in site.manifests if each["kind"] == "Pod"]:
             if container(pod)["name"] == "workers":
                 assert "1 worker online" in site.node.start(pod).run()
+
+
+def test_a_container_can_write_to_its_volumes_only(tmp_path: Path) -> None:
+    with installed(tmp_path, f"sqlite:///{tmp_path}/broker.db") as site:
+        if not site.node.seal:
+            missing("a mount namespace", "run as root on Linux, with util-linux")
+        words = [*site.node.seal, "touch", str(Path(__file__).with_name("never")), f"{tmp_path}/yes"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "Read-only file system" in done.stderr
+    assert (tmp_path / "yes").exists()
+    assert not Path(__file__).with_name("never").exists()
 
 
 def test_the_page_asks_for_the_password_of_the_secret(tmp_path: Path) -> None:
