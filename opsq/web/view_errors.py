@@ -11,7 +11,7 @@ from opsq.web import charts, words
 from opsq.web.changes import Change
 from opsq.web.mutes import Mute
 from opsq.web.view_charts import Area, area_chart
-from opsq.web.view_common import Ask, Head, Link, Places, range_links, row_id
+from opsq.web.view_common import Ask, Head, Link, Places, quoted, range_links, row_id
 from opsq.web.view_range import Range, Ranges
 from opsq.web.view_traceback import CodeLine, traceback_lines
 
@@ -135,6 +135,7 @@ class ErrorView:
     by: tuple[Parts, ...]
     newest: tuple[tuple[Link, float], ...]
     muted: str
+    retry_href: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +269,16 @@ def error_view(
         ),
         newest=tuple((Link(words.short_id(id), places.task(id)), at) for id, at in _once(group.newest).items()),
         muted=muted_text(mute),
+        retry_href=_retry(group, ask, places),
     )
+
+
+def _retry(group: ErrorGroup, ask: Ask, places: Places) -> str:
+    """Where the failed tasks of this error's type are retried, with a preview: a search cannot tell causes apart."""
+    if not {"act", "payload"} <= ask.visitor.grants or not group.type:
+        return ""
+    terms = [f"type:{quoted(next(iter(group.types)))}"] if len(group.types) == 1 else []
+    return places.to("/bulk/retry", q=" ".join(["state:failed", f"exception:{quoted(group.type)}", *terms]))
 
 
 def _once(newest: Sequence[tuple[float, str]]) -> dict[str, float]:

@@ -27,12 +27,20 @@ from tests.helm.chart import ROOT, Manifest, container
 
 IMAGE = Path(__file__).parent / "image"
 _VARIABLE = re.compile(r"\$\((\w+)\)")
-#: The last word makes the process stand in the writable mount, not in the one below it.
-_SEAL = 'mount --make-rprivate / && mount --bind /tmp /tmp && mount --bind "$0" "$0" && mount -o remount,bind,ro / && cd "$PWD" && exec "$@"'
+#: The last change of folder makes the process stand in the writable mount, not in the one below it.
+_SEAL = """\
+set -e
+mount --make-rprivate /
+mount --bind /tmp /tmp
+mount --bind "$0" "$0"
+mount -o remount,bind,ro /
+cd "$PWD"
+exec "$@"
+"""
 
 
 def sealed(folder: Path) -> list[str]:
-    """Words before a command that leave it nothing to write to but ``folder`` and /tmp; none where that cannot be had."""
+    """Words before a command that leave it only ``folder`` and /tmp to write to; none where that cannot be had."""
     words = ["unshare", "--mount", "bash", "-c", _SEAL, str(folder)]
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         return []
