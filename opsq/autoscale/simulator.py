@@ -7,9 +7,9 @@ depth and ages as its source shows them, and nothing while that source is missin
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import msgspec
 
@@ -58,13 +58,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def at_level(trace: Trace, limits: Limits) -> Limits:
-    """``limits`` with the wait targets that the lanes of ``trace`` state."""
+    """``limits`` with the wait target of each lane of ``trace``: what the lane states, else the limits' own."""
     pool = limits.unit == 1
     targets = dict(limits.targets)
     for lane in trace.lanes:
         slo_s = lane.slo_s if pool else lane.replica_slo_s
-        if slo_s is not None:
-            targets[lane.name] = QueueTarget(slo_s=slo_s)
+        targets[lane.name] = limits.target(lane.name) if slo_s is None else QueueTarget(slo_s=slo_s)
     return msgspec.structs.replace(limits, targets=targets)
 
 
@@ -91,6 +90,9 @@ class _Course:
         self.reasons: list[tuple[float, str]] = []
         self.actions = 0
         self.lanes = [_LaneView(trace, rank, self.slots, limits) for rank in range(len(trace.lanes))]
+        self.failing = [lane for lane in self.lanes if lane.failed]
+        #: Tasks that waited at the last look.
+        self.waiting = sum([lane.waiting(0.0) for lane in self.lanes])
 
     def run(self) -> Run:
         rule, slots, seconds = self.rule, self.slots, self.trace.seconds
@@ -102,7 +104,7 @@ class _Course:
             self._apply(self._decide(0.0), 0.0)
         while (now := (number + 1) * step) < seconds:
             number += 1
-            if bursts:
+            if bursts and not is_burst(self.waiting, slots.have):
                 self._watch(now - step, now)
             slots.advance(now)
             if rule.on_arrival:
@@ -120,16 +122,14 @@ class _Course:
         return self._report()
 
     def _watch(self, since: float, until: float) -> None:
-        """Between two ticks, decide as soon as a burst has come."""
+        """Between two ticks, decide as soon as a burst has come; there was none at the last one."""
         slots, lanes, have = self.slots, self.lanes, self.slots.have
         if not is_burst(sum([lane.waiting(until) for lane in lanes]), have):
             return
-        if is_burst(sum([lane.waiting(since) for lane in lanes]), slots.have):
-            return  # it was there at the last tick
         at = since
         while (at := at + BURST_CHECK_S) < until - 1e-9:
             slots.advance(at)
-            if is_burst(sum([lane.waiting(at) for lane in lanes]), slots.have):
+            if is_burst(sum([lane.waiting(at) for lane in lanes]), have):
                 self._apply(self._decide(at), at)
                 return
 
@@ -157,11 +157,11 @@ class _Course:
             ages = reads == "local"
             age_s = now - trace.hidden[0] if reads == "broker" else age_s
         views = tuple([lane.view(now, ages) for lane in self.lanes])
+        self.waiting = sum([lane.waiting(now) for lane in self.lanes])
         finished = failed = 0
-        for lane in self.lanes:
-            if lane.failed:
-                some, bad = lane.ended()
-                finished, failed = finished + some, failed + bad
+        for lane in self.failing:
+            some, bad = lane.ended()
+            finished, failed = finished + some, failed + bad
         return Observation(
             at=now, have=slots.have, starting=starting, running=running, queues=views, age_s=age_s,
             local=views if self.limits.unit == 1 else None, machine=self._machine(running),
@@ -243,13 +243,11 @@ class _LaneView:
         self.shared = slots if isinstance(slots, SharedSlots) else None
         self.failed = sorted(lane.failed)
         self.retried = sorted(lane.retried)
-        seconds, upto = [0] * (int(trace.seconds) + 2), [0] * (int(trace.seconds) + 3)
-        for at in lane.arrivals:
-            seconds[int(at)] += 1
-            upto[math.ceil(at)] += 1
-        #: How many have come up to each whole second.
-        self._upto = list(accumulate(upto))
-        self._squares = list(accumulate((count * count for count in seconds), initial=0))
+        seconds = [float(second) for second in range(int(trace.seconds) + 3)]
+        #: How many have come up to each whole second, and the squares of how many came within each before it.
+        self._upto = [bisect_right(lane.arrivals, second) for second in seconds]
+        before = [bisect_left(lane.arrivals, second) for second in seconds]
+        self._squares = list(accumulate([(more - some) ** 2 for some, more in pairwise(before)], initial=0))
 
     def waiting(self, at: float) -> int:
         """How many would wait at ``at`` if none of those that wait now had started."""
