@@ -19,8 +19,8 @@ from opsq.autoscale.presets import Limits
 from opsq.autoscale.record import held_back, record_of
 from opsq.autoscale.rules import Decide
 from opsq.autoscale.targets import CannotScale, Target
+from opsq.chore import Chore
 from opsq.clock import Clock
-from opsq.events.chore import Chore
 from opsq.events.decisions import DECIDED
 from opsq.events.records import WorkerItem
 from opsq.events.views import Views

@@ -12,9 +12,9 @@ from typing import Any, Final, cast
 
 from opsq import plugins
 from opsq.autoscale.observation import Gauge
+from opsq.chore import Chore
 from opsq.clock import Clock, SystemClock
 from opsq.errors import ConfigError, Fault
-from opsq.events.chore import Chore
 from opsq.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -5,18 +5,14 @@ Whoever wants to know never waits for the broker: it is told when there is news,
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from opsq.broker.connection import BrokerConnection, open_connection
+from opsq.broker.connection import open_connection
 from opsq.broker.depth import depth
 from opsq.broker.source import QueueDepth
-from opsq.errors import BrokerUnavailable
+from opsq.chore import Chore
 from opsq.settings import Settings
-
-log = logging.getLogger(__name__)
 
 RETRY_S: Final = 5.0
 
@@ -38,47 +34,29 @@ class DepthWatch:
         self._settings = settings
         self._names = names
         self._observe = observe
-        self._every_s, self._retry_s = every_s, retry_s
-        self._stopping = threading.Event()
-        self._hurry = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._every_s = every_s
+        self._chore = Chore(
+            "opsq-depth", self._watch, every_s=retry_s, failing="queue depths are unknown until the broker answers"
+        )
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
-        if self._thread is None and not self._stopping.is_set():
-            self._thread = threading.Thread(target=self._main, name="opsq-depth", daemon=True)
-            self._thread.start()
+        self._chore.start()
 
     def stop(self, timeout_s: float) -> bool:
         """Stop the thread; false when it still runs after ``timeout_s``."""
-        self._stopping.set()
-        self._hurry.set()
-        if self._thread is None:
-            return True
-        self._thread.join(max(0.0, timeout_s))
-        return not self._thread.is_alive()
+        return self._chore.stop(timeout_s)
 
     def ask_now(self) -> None:
         """Ask at once instead of at the next turn."""
-        self._hurry.set()
-
-    def _main(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._watch()
-            except BrokerUnavailable as error:
-                log.info("queue depths are unknown until the broker answers", extra={"reason": str(error)})
-            except Exception:  # boundary: without depths everything else goes on
-                log.exception("queue depths could not be read")
-            self._stopping.wait(self._retry_s)
+        self._chore.hurry()
 
     def _watch(self) -> None:
-        connection: BrokerConnection = open_connection(self._settings, purpose="read")
+        connection = open_connection(self._settings, purpose="read")
         try:
             connection.connect()
-            while not self._stopping.is_set():
+            while not self._chore.stopping:
                 self._observe(depth(connection, sorted(self._names())))
-                self._hurry.wait(self._every_s)
-                self._hurry.clear()
+                self._chore.pause(self._every_s)
         finally:
             connection.close()

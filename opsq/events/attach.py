@@ -14,11 +14,11 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from opsq.chore import Chore
 from opsq.clock import Clock, SystemClock
 from opsq.control.mailer import Call
 from opsq.errors import BrokerUnavailable
 from opsq.events.catch_up import Known, facts_of, tasks_of
-from opsq.events.chore import Chore
 from opsq.events.workers import OFFLINE, WorkerRecord, liveness
 from opsq.wire.control import Reply
 from opsq.wire.event import Event, Malformed

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
 
-from opsq.broker.connection import BrokerConnection, open_connection
-from opsq.broker.depth import QueueDepth, depth
+from opsq.broker.depth_watch import DepthWatch
+from opsq.broker.source import QueueDepth
 from opsq.clock import Clock, SystemClock
-from opsq.events.chore import Chore
 from opsq.events.cluster import Cluster
 from opsq.events.life import OUTCOMES
 from opsq.events.records import DepthSample
 from opsq.events.rollup import ARRIVED, Slice
 from opsq.settings import Settings
 
-DEPTH_EVERY_S: Final = 1.0
-DEPTH_RETRY_S: Final = 5.0
 _SUCCEEDED, _FAILED = OUTCOMES.index("succeeded"), OUTCOMES.index("failed")
 
 
@@ -50,41 +46,27 @@ class DepthSampler:
         self._cluster = cluster
         self._observe = observe
         self._clock = clock or SystemClock()
-        self._chore = Chore(
-            "opsq-depth",
-            self._watch,
-            every_s=DEPTH_RETRY_S,
-            failing="queue depths are unknown until the broker answers",
-        )
+        self._watch = DepthWatch(settings, self._names, self._take)
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
-        self._chore.start()
+        self._watch.start()
 
     def stop(self, timeout_s: float) -> bool:
         """Stop the thread; false when it still runs after ``timeout_s``."""
-        return self._chore.stop(timeout_s)
+        return self._watch.stop(timeout_s)
 
-    def _watch(self) -> None:
-        connection = open_connection(self._settings, purpose="read")
-        try:
-            connection.connect()
-            while not self._chore.stopping:
-                self._sample(connection)
-                self._chore.pause(DEPTH_EVERY_S)
-        finally:
-            connection.close()
-
-    def _sample(self, connection: BrokerConnection) -> None:
-        aside = self._settings.quarantine_queue
-        found = depth(connection, sorted(self._names() | {aside}))
+    def _take(self, found: Mapping[str, QueueDepth]) -> None:
         at = self._clock.now()
-        # A queue that nobody made yet holds nothing.
-        self._cluster.tally.quarantine = DepthSample(aside, found.pop(aside, QueueDepth(0)).ready, at)
         for name, one in found.items():
-            self._observe(DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers))
+            sample = DepthSample(name, one.ready, at, one.unacked, one.oldest_age_s, one.consumers)
+            if name == self._settings.quarantine_queue:
+                self._cluster.tally.quarantine = sample
+            else:
+                self._observe(sample)
 
     def _names(self) -> set[str]:
         told = (record.said.get("queues") for record in self._cluster.workers.copy())
         names = {str(name) for queues in told if isinstance(queues, list) for name in queues}
-        return names | self._cluster.names.queues.copy() | {self._settings.task_default_queue}
+        names |= {self._settings.task_default_queue, self._settings.quarantine_queue}
+        return names | self._cluster.names.queues.copy()

@@ -13,9 +13,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from opsq.chore import Chore
 from opsq.clock import Clock, SystemClock
 from opsq.control.mailer import Call
-from opsq.events.chore import Chore
 from opsq.events.sequence import Sequences
 from opsq.wire.control import Reply
 from opsq.wire.event import Event, Malformed, parse_events

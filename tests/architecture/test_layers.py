@@ -10,7 +10,7 @@ import pytest
 
 from tests.architecture.modules import MODULES, Import, Module
 
-FOUNDATION = ("errors", "clock", "garbage", "masking", "logs", "plugins", "bootsteps", "words")
+FOUNDATION = ("errors", "chore", "clock", "garbage", "masking", "logs", "plugins", "bootsteps", "words")
 WORKER_SIDE = ("core.worker", "core.pools", "core.beat")
 POLICY = ("policy", "observation", "decision", "presets", "guards", "staffing", "record", "arrivals")
 MIRROR = ("exceptions", "states", "result", "canvas", "utils", "app", "task", "schedules", "worker", "contrib")

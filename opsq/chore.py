@@ -1,4 +1,4 @@
-"""Something the monitor does again and again beside the fold, in a thread of its own; without it the page lives on."""
+"""Something that is done again and again in a thread of its own; without it everything else lives on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class Chore:
-    """A thread that does rounds. Thread: ``start``, ``stop`` and ``stopping`` from any, ``pause`` in a round.
+    """A thread that does rounds. Thread: ``pause`` in a round, the rest from any.
 
     name: of the thread. round: done, then after ``every_s`` seconds again, whatever it raised. failing: what is
     said when the broker is away, or a round trips over a bug.
@@ -23,17 +23,25 @@ class Chore:
         self._round = round
         self._every_s = every_s
         self._failing = failing
-        self._stopping = threading.Event()
+        self._stopping = False
+        self._woken = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
     def stopping(self) -> bool:
         """Whether it was told to stop."""
-        return self._stopping.is_set()
+        return self._stopping
 
     def pause(self, seconds: float) -> bool:
-        """Wait within a round; true when it was told to stop meanwhile."""
-        return self._stopping.wait(seconds)
+        """Wait within a round, or until ``hurry``; true when it was told to stop meanwhile."""
+        if not self._stopping:
+            self._woken.wait(seconds)
+            self._woken.clear()
+        return self._stopping
+
+    def hurry(self) -> None:
+        """End a pause at once, or the next one."""
+        self._woken.set()
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
@@ -43,7 +51,8 @@ class Chore:
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Stop; false when a round still waits for an answer. May be called twice, or unstarted."""
-        self._stopping.set()
+        self._stopping = True
+        self._woken.set()
         if self._thread is None:
             return True
         self._thread.join(max(0.0, timeout_s))
@@ -55,6 +64,6 @@ class Chore:
                 self._round()
             except BrokerUnavailable as error:
                 log.info(self._failing, extra={"reason": str(error)})
-            except Exception:  # boundary: what events tell is shown all the same
+            except Exception:  # boundary: a bug in what is done beside must not end what it is beside of
                 log.exception(self._failing)
             self.pause(self._every_s)
