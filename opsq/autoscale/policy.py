@@ -305,7 +305,8 @@ def _within(slots: float, unit: int, span: tuple[int, int]) -> int:
     whole = math.ceil(slots - 1e-9)
     if unit > 1:
         whole = -(-whole // unit) * unit
-    return max(min(whole, span[1]), span[0])
+    lowest, highest = span
+    return lowest if whole < lowest else min(whole, highest)
 
 
 def _step(

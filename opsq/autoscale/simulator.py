@@ -91,8 +91,6 @@ class _Course:
         self.actions = 0
         self.lanes = [_LaneView(trace, rank, self.slots, limits) for rank in range(len(trace.lanes))]
         self.failing = [lane for lane in self.lanes if lane.failed]
-        #: Tasks that waited at the last look.
-        self.waiting = sum([lane.waiting(0.0) for lane in self.lanes])
 
     def run(self) -> Run:
         rule, slots, seconds = self.rule, self.slots, self.trace.seconds
@@ -104,7 +102,7 @@ class _Course:
             self._apply(self._decide(0.0), 0.0)
         while (now := (number + 1) * step) < seconds:
             number += 1
-            if bursts and not is_burst(self.waiting, slots.have):
+            if bursts and is_burst(self._waiting(now), slots.have):
                 self._watch(now - step, now)
             slots.advance(now)
             if rule.on_arrival:
@@ -122,16 +120,19 @@ class _Course:
         return self._report()
 
     def _watch(self, since: float, until: float) -> None:
-        """Between two ticks, decide as soon as a burst has come; there was none at the last one."""
-        slots, lanes, have = self.slots, self.lanes, self.slots.have
-        if not is_burst(sum([lane.waiting(until) for lane in lanes]), have):
-            return
+        """Between two ticks, decide as soon as the burst has come that will be there at the next."""
+        if is_burst(self._waiting(since), self.slots.have):
+            return  # it was there at the last tick
         at = since
         while (at := at + BURST_CHECK_S) < until - 1e-9:
-            slots.advance(at)
-            if is_burst(sum([lane.waiting(at) for lane in lanes]), have):
+            self.slots.advance(at)
+            if is_burst(self._waiting(at), self.slots.have):
                 self._apply(self._decide(at), at)
                 return
+
+    def _waiting(self, at: float) -> int:
+        lanes = self.lanes
+        return lanes[0].waiting(at) if len(lanes) == 1 else sum([lane.waiting(at) for lane in lanes])
 
     def _apply(self, decision: Decision, now: float) -> None:
         self.history = decision.history
@@ -157,7 +158,6 @@ class _Course:
             ages = reads == "local"
             age_s = now - trace.hidden[0] if reads == "broker" else age_s
         views = tuple([lane.view(now, ages) for lane in self.lanes])
-        self.waiting = sum([lane.waiting(now) for lane in self.lanes])
         finished = failed = 0
         for lane in self.failing:
             some, bad = lane.ended()
@@ -252,19 +252,22 @@ class _LaneView:
     def waiting(self, at: float) -> int:
         """How many would wait at ``at`` if none of those that wait now had started."""
         started = len(self.waits) if self.shared is None else self.shared.started
-        return max(0, self._arrived(at) - started)
+        waiting = self._arrived(at) - started
+        return waiting if waiting > 0 else 0
 
     def _arrived(self, at: float) -> int:
+        if at < 0:
+            return 0
         second = int(at)
-        if second == at:
-            return self._upto[second] if second >= 0 else 0
-        return bisect_right(self.arrivals, at)
+        return self._upto[second] if second == at else bisect_right(self.arrivals, at)
 
     def view(self, now: float, ages: bool) -> QueueView:
         started = len(self.waits) if self.shared is None else self.shared.started
-        arrived = max(started, self._arrived(now))
+        arrived = self._arrived(now)
+        if arrived < started:
+            arrived = started
         depth = arrived - started
-        window = min(now, LONG_S) or 1.0
+        window = LONG_S if now >= LONG_S else now or 1.0
         long = arrived - self._arrived(now - LONG_S)
         short = arrived - self._arrived(now - SHORT_S)
         totals = self.ledger.upto(int(now))
@@ -276,10 +279,10 @@ class _LaneView:
             again = (place - bisect_right(self.retried, arrived - long)) / window
         return QueueView(
             name=self.name, depth=float(depth), ages=self._ages(now, started, depth) if depth and ages else (),
-            rate=long / window, rate_now=short / min(window, SHORT_S), retry_rate=again,
+            rate=long / window, rate_now=short / (window if window < SHORT_S else SHORT_S), retry_rate=again,
             dispersion=self._dispersion(now, long, window), service_s=service, service_cv2=variation,
             service_now_s=recent, service_now_count=recently,
-            occupied=float(self.ledger.occupied(now)),
+            occupied=float(self.ledger.occupied(now)) if self.ledger.long else 0.0,
         )  # fmt: skip
 
     def _ages(self, now: float, started: int, depth: int) -> tuple[float, ...]:
@@ -292,12 +295,13 @@ class _LaneView:
             return 1.0
         mean, squares = count / window, self._squares
         square = (squares[second] - squares[second - LONG_S if second > LONG_S else 0]) / window
-        return max(0.0, square - mean * mean) / mean
+        variance = square - mean * mean
+        return variance / mean if variance > 0 else 0.0
 
     def _service(self, totals: Sequence[tuple[int, float, float]]) -> tuple[float | None, float]:
         last, second = totals[-1], len(totals) - 1
         for window in (LONG_S, RARE_S):
-            before = totals[max(0, second - window)]
+            before = totals[second - window if second > window else 0]
             count = last[0] - before[0]
             if count >= ENOUGH:
                 break
@@ -306,10 +310,11 @@ class _LaneView:
         mean = (last[1] - before[1]) / count
         if count < 2 or mean <= 0:
             return mean, 1.0
-        return mean, max(0.0, (last[2] - before[2]) / count - mean * mean) / (mean * mean)
+        variance = (last[2] - before[2]) / count - mean * mean
+        return mean, variance / (mean * mean) if variance > 0 else 0.0
 
     def _recent(self, totals: Sequence[tuple[int, float, float]]) -> tuple[float | None, int]:
-        last, before = totals[-1], totals[max(0, len(totals) - 1 - SHORT_S)]
+        last, before = totals[-1], totals[-1 - SHORT_S if len(totals) > SHORT_S else 0]
         count = last[0] - before[0]
         return ((last[1] - before[1]) / count, count) if count else (None, 0)
 
