@@ -12,10 +12,12 @@ app = Celery("benchmarks", broker=URL)
 app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
 
 
-@app.task(name="compute")
 def compute(row: int, turns: int) -> None:
     """Compute, holding a process and a processor."""
     started, total = time.time(), 0
     for number in range(turns):
         total += number * number & 0xFF
     board.ran(row, started, time.time())
+
+
+app.task(compute, name="compute")
