@@ -41,7 +41,7 @@ _GAUGE = "the own measure is {:g} and a slot takes {:g}"
 
 
 class Load(NamedTuple):
-    """One queue, cleaned: nothing missing, nothing negative."""
+    """One queue, cleaned: nothing missing, nothing negative. busy: slots that its short tasks keep busy on average."""
 
     name: str
     slo_s: float
@@ -51,11 +51,7 @@ class Load(NamedTuple):
     service_s: float
     spread: float
     occupied: float
-
-    @property
-    def busy(self) -> float:
-        """Slots that its short tasks keep busy on average."""
-        return self.rate * self.service_s
+    busy: float
 
 
 class Need(NamedTuple):
@@ -131,7 +127,8 @@ def _clean(queues: Sequence[QueueView], seen: Observation, limits: Limits) -> li
         if depth and not ages:
             # All are taken to be as old as the oldest can be.
             ages = (min(depth / rate, target.slo_s) if rate > 0 else 0.0,)
-        loads.append(Load(queue.name, target.slo_s, depth, ages, rate, service, spread, queue.occupied))
+        busy = rate * service
+        loads.append(Load(queue.name, target.slo_s, depth, ages, rate, service, spread, queue.occupied, busy))
     return loads
 
 
@@ -153,9 +150,11 @@ def _surely(rate: float | None, window_s: float) -> float:
 
 def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
     occupied = waiting = 0.0
+    strictest_s = math.inf
     for load in loads:
         occupied += load.occupied
         waiting += load.depth
+        strictest_s = min(strictest_s, load.slo_s)
     grow, keep, steady = _steady(loads, limits, occupied)
     bounds = [steady]
     most, lasting = grow + occupied, keep + occupied
@@ -165,11 +164,12 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
     if gauge is not None and gauge.value is not None:
         slots = gauge.value / max(gauge.per_slot, 1e-9)
         bounds.append(Bound("gauge", "need", slots, _GAUGE, (gauge.value, gauge.per_slot)))
-    for bound in bounds[1:]:
-        most, lasting = max(most, bound.value), max(lasting, bound.value)
+    if len(bounds) > 1:
+        asked = max([bound.value for bound in bounds[1:]])
+        most, lasting = max(most, asked), max(lasting, asked)
     if gauge is None:
         useful = seen.running + waiting
-        if limits.startup_s > min([load.slo_s for load in loads], default=math.inf) / 2:
+        if limits.startup_s > strictest_s / 2:
             coming = sum([load.rate for load in loads]) * (limits.startup_s + limits.tick_s)
             useful += coming + 2 * math.sqrt(coming)
         bounds.append(Bound("useful", "cap", useful, _USEFUL, (seen.running, waiting)))
@@ -191,19 +191,21 @@ def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, in
     """Slots for the load as it comes, all queues together, and for small strict queues by themselves."""
     total = rate = spread = 0.0
     for load in loads:
-        total += load.busy
+        busy = load.busy
+        total += busy
         rate += load.rate
-        spread += load.spread * load.busy
+        spread += load.spread * busy
     if total <= 0:
         return 0, 0, Bound("steady", "need", occupied, "no work arrives")
     strict = loads[0] if len(loads) == 1 else _strictest(loads, total)
-    grow, keep = _erlang(total, total / rate, spread / total, strict.slo_s, limits)
+    service_s = total / rate
+    grow, keep = _erlang(total, service_s, spread / total, strict.slo_s, limits)
     for load in loads:
         if 0 < load.busy < PART_OF_LOAD * total and load.slo_s < strict.slo_s:
             alone = _erlang(load.busy, load.service_s, load.spread, load.slo_s, limits)
             if alone[0] > grow:
                 grow, keep, strict = alone[0], max(keep, alone[1]), load
-    facts = (rate, total / rate, total, strict.name, strict.slo_s)
+    facts = (rate, service_s, total, strict.name, strict.slo_s)
     return grow, keep, Bound("steady", "need", grow + occupied, _STEADY, facts)
 
 

@@ -225,7 +225,7 @@ def peak_load(trace: Trace, window_s: float = 60.0) -> float:
 def late_tasks(arrivals: Sequence[float], waits: Sequence[float], slo_s: float, seconds: float) -> int:
     """Count those that waited longer than ``slo_s``; one that never started is late when its target has passed."""
     unserved = sum(1 for at in arrivals[len(waits) :] if seconds - at > slo_s)
-    return unserved + sum(1 for wait in waits if wait > slo_s)
+    return unserved + len([1 for wait in waits if wait > slo_s])
 
 
 def quantile(values: Sequence[float], part: float) -> float:

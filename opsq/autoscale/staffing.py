@@ -34,12 +34,12 @@ def steady_slots(load: float, decay: float, eps_grow: float, eps_keep: float) ->
     """
     if load <= 0:
         return 0, 0
-    blocked, count, grow = 1.0, 0, 0
+    blocked, count, grow = 1.0, int(load), 0
+    for busy in range(1, count + 1):
+        blocked = load * blocked / (busy + load * blocked)
     while True:
         count += 1
         blocked = load * blocked / (count + load * blocked)
-        if count <= load:
-            continue
         waits = blocked / (1.0 - (load / count) * (1.0 - blocked))
         late = waits * math.exp(-(count - load) * decay)
         if not grow and late <= eps_grow:

@@ -32,6 +32,7 @@ from opsq.events.names import OTHER as OTHER
 from opsq.events.names import KnownNames
 from opsq.events.records import KEY_SHIFT, DepthSample, key_time, time_key
 from opsq.events.rollup import Delta, Rollup
+from opsq.events.rows import Where
 from opsq.events.sequence import Emitter, Sequences
 from opsq.events.skew import Skews
 from opsq.events.store import Cell, Changes, Removed, Store, TaskRow
@@ -43,6 +44,8 @@ from opsq.wire.event import Event, Malformed
 
 _LONGEST_ID: Final = 255
 _SAMPLES: Final = 50
+#: So many of the newest rows say at a start which workflows moved of late.
+_RESTORED_ROWS: Final = 5_000
 _MOST_KINDS: Final = 500
 _LARGEST_SEQ: Final = 2**62
 _ID_MASK: Final = (1 << KEY_SHIFT) - 1
@@ -113,6 +116,9 @@ class Cluster:
         self.anomalies.restore(known.ledger)
         if known.cells:
             self.flows.complete_since = inf  # until the first batch says what time it is
+            for row in reversed(self._store.tasks(Where(), _RESTORED_ROWS)):
+                if row.root is not None:
+                    self.flows.restore(row.id, key_time(row.key), row.state, row.root)
         if "counts" in known.ledger:
             self.ledger = msgspec.msgpack.decode(known.ledger["counts"], type=Ledger)
             self.sequences.lost_before = self.ledger.lost_before

@@ -75,6 +75,15 @@ class Flows:
             flow.name = after.type
         flow.at, flow.changed_at = min(flow.at, at), now
 
+    def restore(self, id: str, at: float, state: str, root: str) -> None:
+        """Take a member from its row, after a start; the oldest first. What else belongs to it is not known here."""
+        flow = self._flows.pop(root, None) or self._open(root, id, at, at)
+        self._flows[root] = flow
+        flow.exact = False
+        flow.called += 1
+        self._count(flow, state, 1)
+        flow.at, flow.changed_at = min(flow.at, at), at
+
     def _leave(self, root: str, id: str, state: str) -> None:
         """A task names another first task now; if it was the last that was called, there is no workflow."""
         flow = self._flows.get(root)

@@ -116,6 +116,8 @@ def test_workflows_of_before_a_restart_are_not_called_exact() -> None:
     first.apply([event("task-received", "a", T0 + 1, root_id="root", parent_id="root")], T0 + 1)
     store.write(first.take())
     second = Cluster(store)
+    (listed,) = seen(store, second, T0 + 2).workflows()
+    assert (listed.root, listed.states, listed.exact) == ("root", {"SUCCESS": 1, "RECEIVED": 1}, False)
     second.apply([event("task-received", "b", T0 + 9, root_id="root", parent_id="root")], T0 + 9)
     views = seen(store, second, T0 + 9)
     (listed,) = views.workflows()
