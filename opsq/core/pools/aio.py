@@ -13,12 +13,12 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, ClassVar
 
 from opsq.core.pools.base import Job, Outcome, PoolCapabilities, PoolConfig, RunningJob
+from opsq.core.pools.in_process import InProcessPool
 from opsq.core.pools.verdicts import cancelled_before_start, runner_broke, terminated
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ HELPER_THREADS = 32
 """Most threads for ordinary functions; more of them at once wait for one another."""
 
 
-class AsyncioPool:
+class AsyncioPool(InProcessPool):
     """Runs jobs on one event loop. Thread: any."""
 
     name: ClassVar[str] = "asyncio"
@@ -42,12 +42,9 @@ class AsyncioPool:
     )
 
     def __init__(self, config: PoolConfig) -> None:
-        self.slots = config.slots
-        self._config = config
+        super().__init__(config)
         self._inbox: deque[Job] = deque()
-        self._queued: dict[int, Job] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._running: dict[int, RunningJob] = {}
         self._begun: set[int] = set()
         self._terminated: dict[int, int | None] = {}
         self._done: list[Outcome] = []
@@ -55,9 +52,7 @@ class AsyncioPool:
         self._helpers: ThreadPoolExecutor | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
-        self._idle = threading.Event()
         self._pump_due = False
-        self._draining = False
 
     def start(self) -> None:
         """Start the loop's thread and wait until it runs."""
@@ -79,12 +74,6 @@ class AsyncioPool:
         loop.call_soon_threadsafe(self._cancel, key, reason, signal)
         return True
 
-    def replace(self, jobs: Sequence[Job]) -> None:
-        """Run these in place of the queued ones of the same keys."""
-        for job in jobs:
-            if job.key in self._queued:
-                self._queued[job.key] = job
-
     def grow(self, n: int = 1) -> None:
         """Add ``n`` slots."""
         self.slots += n
@@ -93,10 +82,6 @@ class AsyncioPool:
     def shrink(self, n: int = 1) -> None:
         """Take ``n`` slots away as they become free; one always stays."""
         self.slots = max(1, self.slots - n)
-
-    def running(self) -> list[RunningJob]:
-        """What is in a slot right now."""
-        return list(self._running.values())
 
     def frames_of(self, key: int) -> list[FrameType]:
         """Where the coroutine of a running job is, outermost first; none when it does not run. Thread: any."""
@@ -110,23 +95,6 @@ class AsyncioPool:
             at = getattr(at, "cr_await", None) or getattr(at, "gi_yieldfrom", None)
         return frames
 
-    def recall(self) -> list[int]:
-        """Take no new job, give up what is queued; its keys."""
-        self._draining = True
-        return self._take_back()
-
-    def drain(self, deadline: float) -> list[int]:
-        """Give up what is queued, wait for what runs until ``deadline``."""
-        given_up = self.recall()
-        while self._running:
-            self._idle.clear()
-            if not self._running:
-                break
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not self._idle.wait(left_s):
-                break
-        return given_up + [job.key for job in self.running()]
-
     def stop(self, deadline: float) -> None:
         """Cancel what still runs and end the loop."""
         self._draining = True
@@ -137,15 +105,6 @@ class AsyncioPool:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
                 log.warning("the event loop is stuck in a task and is left behind")
-
-    def stats(self) -> dict[str, object]:
-        """Facts for ``inspect stats``."""
-        return {
-            "implementation": f"{type(self).__module__}:{type(self).__qualname__}",
-            "max-concurrency": self.slots,
-            "queued": len(self._queued),
-            "running": len(self._running),
-        }
 
     def _main(self) -> None:
         loop = asyncio.new_event_loop()

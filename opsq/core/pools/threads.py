@@ -11,10 +11,10 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Sequence
 from typing import ClassVar
 
 from opsq.core.pools.base import Job, Outcome, PoolCapabilities, PoolConfig, RunningJob
+from opsq.core.pools.in_process import InProcessPool
 from opsq.core.pools.verdicts import cancelled_before_start, runner_broke
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _NUDGE = None
 """Wakes an idle slot so that it looks at ``_surplus``; means nothing else."""
 
 
-class ThreadsPool:
+class ThreadsPool(InProcessPool):
     """Runs jobs on ``slots`` threads. Thread: any."""
 
     name: ClassVar[str] = "threads"
@@ -38,19 +38,14 @@ class ThreadsPool:
     )
 
     def __init__(self, config: PoolConfig) -> None:
-        self.slots = config.slots
-        self._config = config
+        super().__init__(config)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._queued: dict[int, Job] = {}
         self._cancelled: set[int] = set()
-        self._running: dict[int, RunningJob] = {}
         self._threads: dict[int, threading.Thread] = {}
         self._lock = threading.Lock()
         self._surplus = 0
         self._serial = 0
         self._closed = False
-        self._draining = False
-        self._idle = threading.Event()
 
     def start(self) -> None:
         """Start one thread per slot."""
@@ -68,12 +63,6 @@ class ThreadsPool:
         self._cancelled.add(key)
         return True
 
-    def replace(self, jobs: Sequence[Job]) -> None:
-        """Run these in place of the queued ones of the same keys."""
-        for job in jobs:
-            if job.key in self._queued:
-                self._queued[job.key] = job
-
     def grow(self, n: int = 1) -> None:
         """Add ``n`` slots."""
         self.slots += n
@@ -87,27 +76,6 @@ class ThreadsPool:
             self._surplus += n
         for _ in range(n):
             self._jobs.put(_NUDGE)
-
-    def running(self) -> list[RunningJob]:
-        """What is in a slot right now."""
-        return list(self._running.values())
-
-    def recall(self) -> list[int]:
-        """Take no new job, give up what is queued; its keys."""
-        self._draining = True
-        return self._take_back()
-
-    def drain(self, deadline: float) -> list[int]:
-        """Give up what is queued, wait for what runs until ``deadline``."""
-        given_up = self.recall()
-        while self._running:
-            self._idle.clear()
-            if not self._running:
-                break
-            left_s = deadline - time.monotonic()
-            if left_s <= 0 or not self._idle.wait(left_s):
-                break
-        return given_up + [job.key for job in self.running()]
 
     def stop(self, deadline: float) -> None:
         """End the threads; one that is stuck in a task is left behind as a daemon."""
@@ -125,13 +93,7 @@ class ThreadsPool:
 
     def stats(self) -> dict[str, object]:
         """Facts for ``inspect stats``, with Celery's keys for this kind of pool."""
-        return {
-            "implementation": f"{type(self).__module__}:{type(self).__qualname__}",
-            "max-concurrency": self.slots,
-            "threads": len(self._threads),
-            "queued": len(self._queued),
-            "running": len(self._running),
-        }
+        return super().stats() | {"threads": len(self._threads)}
 
     def _spawn(self, n: int) -> None:
         for _ in range(n):
