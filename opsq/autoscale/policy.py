@@ -95,7 +95,7 @@ def is_burst(waiting: float, have: int) -> bool:
 
 
 def _bad(value: float | None) -> bool:
-    return value is None or not math.isfinite(value) or value < 0
+    return value is None or not 0 <= value < math.inf
 
 
 def _visible(seen: Observation, limits: Limits) -> tuple[str, Sequence[QueueView] | None]:
@@ -135,14 +135,14 @@ def _clean(queues: Sequence[QueueView], seen: Observation, limits: Limits) -> li
 def _service_now(queue: QueueView) -> float:
     """The run time that the short window proves."""
     mean, count = queue.service_now_s, queue.service_now_count
-    if mean is None or count <= 0 or not mean > 0:
+    if mean is None or count <= 0 or not 0 < mean < math.inf:
         return 0.0
-    return mean * (1 - SURE * math.sqrt(queue.service_cv2 / count)) if math.isfinite(mean) else 0.0
+    return mean * (1 - SURE * math.sqrt(queue.service_cv2 / count))
 
 
 def _surely(rate: float | None, window_s: float) -> float:
     """The rate that ``rate`` proves, counted over a window: chance explains the rest."""
-    if rate is None or _bad(rate) or window_s <= 0:
+    if rate is None or not 0 < rate < math.inf or window_s <= 0:
         return 0.0
     count = rate * window_s
     return max(0.0, count - SURE * math.sqrt(count)) / window_s
@@ -180,11 +180,10 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
         bounds.append(due)
         capped_by = capped_by if due.value < most else None
         most, lasting = max(most, due.value), max(lasting, due.value)
-    return Need(_ceil(most), _ceil(lasting), bounds, capped_by)
-
-
-def _ceil(slots: float) -> int:
-    return math.ceil(slots - 1e-9)
+    grow = keep = math.ceil(most - 1e-9)
+    if lasting != most:
+        keep = math.ceil(lasting - 1e-9)
+    return Need(grow, keep, bounds, capped_by)
 
 
 def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, int, Bound]:
@@ -277,16 +276,15 @@ def _settle(seen: Observation, history: History, limits: Limits, need: Need, mod
     # What fails now may need its slots again in a moment: an error spike frees nothing.
     running = seen.have if guards.failing(seen) else seen.running
     span, unit = limits.span, limits.unit
-    sizes = (
-        _within(max(floor, min(need.grow, cap)), unit, span),
-        _within(max(floor, min(need.keep, cap)), unit, span),
-        _within(max(floor, running), unit, span),
-    )
+    want = keep = _within(max(floor, min(need.grow, cap)), unit, span)
+    if need.keep != need.grow:
+        keep = _within(max(floor, min(need.keep, cap)), unit, span)
+    sizes = want, keep, _within(max(floor, running), unit, span)
     idle = not (need.grow or seen.running)
     since = (seen.at if history.idle_since is None else history.idle_since) if idle else None
     target, history, left_s, noisy = _step(seen, history, limits, sizes, since, span)
     return Decision(
-        at=seen.at, have=seen.have, target=target, want=sizes[0], mode=mode, bounds=tuple(bounds), winner=winner,
+        at=seen.at, have=seen.have, target=target, want=want, mode=mode, bounds=tuple(bounds), winner=winner,
         capped_by=capped_by, hold_s=left_s, noisy=noisy, history=history,
     )  # fmt: skip
 
@@ -338,7 +336,7 @@ def _step(
     elif want > have and want - have >= max(1, math.floor(LEAST_GROWTH * have)):
         target, waste, grown_at, grown = want, 0.0, at, (at, have, seen.throughput)
     elif keep < have:
-        peak = max(max(wants, key=_slots)[1], busy)
+        peak = max([busy, *[slots for _, slots in wants]])
         waste = waste + (have - peak) * passed if peak < have else 0.0
         since = at - max(grown_at if grown_at is not None else -math.inf, wants[0][0])
         left_s = max(0.0, hold_s - passed - since)
@@ -356,10 +354,6 @@ def _step(
         knee=history.knee, oom=history.oom, idle_since=idle_since,
     )  # fmt: skip
     return target, after, left_s, factor > 1
-
-
-def _slots(want: tuple[float, int]) -> int:
-    return want[1]
 
 
 def _patience_factor(turns: int, limits: Limits) -> int:

@@ -98,9 +98,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def span(self) -> tuple[int, int]:
         """Lowest and highest size, in slots of whole units."""
-        unit = max(1, self.unit)
-        highest = max(self.most // unit * unit, 0)
-        return min(-(-self.fewest // unit) * unit, highest), highest
+        fewest, most, unit = self.fewest, max(self.most, 0), self.unit
+        if unit > 1:
+            fewest, most = -(-fewest // unit) * unit, most // unit * unit
+        return (fewest, most) if fewest <= most else (most, most)
 
 
 def preset(name: str) -> Preset:

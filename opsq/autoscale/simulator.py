@@ -157,26 +157,26 @@ class _Course:
         if trace.hidden is not None and trace.hidden[0] <= now < trace.hidden[1]:
             ages = reads == "local"
             age_s = now - trace.hidden[0] if reads == "broker" else age_s
-        views = tuple([lane.view(now, ages) for lane in self.lanes])
+        lanes = self.lanes
+        views = (lanes[0].view(now, ages),) if len(lanes) == 1 else tuple([lane.view(now, ages) for lane in lanes])
         finished = failed = 0
         for lane in self.failing:
             some, bad = lane.ended()
             finished, failed = finished + some, failed + bad
         return Observation(
             at=now, have=slots.have, starting=starting, running=running, queues=views, age_s=age_s,
-            local=views if self.limits.unit == 1 else None, machine=self._machine(running),
+            local=views if self.limits.unit == 1 else None, machine=self._machine() if self.shared else None,
             due=self._due(now) if trace.schedule else (), finished=finished, failed=failed,
         )  # fmt: skip
 
-    def _machine(self, running: int) -> Machine | None:
-        trace = self.trace
-        if self.shared is None:
-            return None
-        used = trace.parent_bytes + self.shared.have * trace.child_bytes
+    def _machine(self) -> Machine:
+        trace, shared = self.trace, self.shared
+        assert shared is not None
+        used = trace.parent_bytes + shared.have * trace.child_bytes
         return Machine(
             cpu_share=trace.cpu_share, cores=trace.cores, cpu_busy=None, parent_bytes=trace.parent_bytes,
             child_bytes=trace.child_bytes or None, memory_limit=trace.memory_limit, memory_used=used,
-            oom_kills=self.shared.kills,
+            oom_kills=shared.kills,
         )  # fmt: skip
 
     def _due(self, now: float) -> tuple[Due, ...]:
@@ -286,8 +286,8 @@ class _LaneView:
         )  # fmt: skip
 
     def _ages(self, now: float, started: int, depth: int) -> tuple[float, ...]:
-        places = min(PLACES, depth)
-        return tuple([now - self.arrivals[started + depth * place // places] for place in range(places)])
+        places, arrivals = min(PLACES, depth), self.arrivals
+        return tuple([now - arrivals[started + depth * place // places] for place in range(places)])
 
     def _dispersion(self, now: float, count: int, window: float) -> float:
         second = int(now)

@@ -86,10 +86,12 @@ class Slots:
 
     def look(self, now: float) -> tuple[int, int]:
         """Slots that run a task, and slots that are starting."""
-        if self.starting:
-            self.starting = [one for one in self.starting if one[0] > now]
+        busy = len([1 for free, _ in self.heap if free > now])
+        if not self.starting:
+            return busy, 0
+        self.starting = [one for one in self.starting if one[0] > now]
         starting = len(self.starting) * self.limits.unit
-        return len([1 for free, _ in self.heap if free > now]) - starting, starting
+        return busy - starting, starting
 
     def resize(self, target: int, now: float) -> None:
         """Ask for ``target`` slots: those that start are given up first, then idle ones, then the least busy."""

@@ -252,6 +252,29 @@ def declare_exchange(channel: Any, spec: ExchangeSpec) -> None:
         )
 
 
+class Declared:
+    """What was declared on one channel, so that each is declared once. Thread: one at a time."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._known: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
+
+    def once(self, spec: QueueSpec | ExchangeSpec | None) -> None:
+        """Declare what was not declared before, or has changed since."""
+        if spec is None:
+            return
+        key = (isinstance(spec, QueueSpec), spec.name)
+        known = self._known.get(key)
+        if known is spec:
+            return
+        if known != spec:
+            if isinstance(spec, QueueSpec):
+                declare_queue(self._channel, spec)
+            else:
+                declare_exchange(self._channel, spec)
+        self._known[key] = spec
+
+
 def declare_queue(channel: Any, spec: QueueSpec) -> None:
     """Make sure a queue, its exchanges and its bindings exist, through any kombu channel."""
     bindings = spec.all_bindings()

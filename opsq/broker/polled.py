@@ -6,13 +6,17 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from kombu.utils import json as _kombu_json
+
 from opsq.broker.kombu_source import RawMessage, declare_queue, from_virtual
-from opsq.broker.message import Delivery
+from opsq.broker.message import Delivery, OutMessage
 from opsq.broker.topology import QueueSpec
+from opsq.errors import UsageError
 
 POLL_FIRST_S: Final = 0.02
 POLL_MAX_S: Final = 0.25
 _SLOWER: Final = 1.5
+_dumps: Any = _kombu_json.dumps
 
 
 def read_envelope(channel: Any, queue: str, text: str, decode: Callable[[str], Any] = str) -> Delivery:
@@ -26,6 +30,24 @@ def read_envelope(channel: Any, queue: str, text: str, decode: Callable[[str], A
         delivery = Delivery(text.encode(), None, None, {}, {}, "", queue, 0)
     delivery.queue = queue
     return delivery
+
+
+def write_envelope(channel: Any, message: OutMessage) -> str:
+    """A message in kombu's envelope. Raises: UsageError when headers or properties cannot be written as JSON."""
+    properties = dict(message.properties)
+    envelope = channel.prepare_message(
+        message.body,
+        priority=properties.pop("priority", None),
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        headers=dict(message.headers),
+        properties=properties,
+    )
+    channel._inplace_augment_message(envelope, message.exchange, message.routing_key)
+    try:
+        return str(_dumps(envelope))
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise UsageError(f"message for {message.routing_key!r}: headers and properties must be JSON, {exc}") from exc
 
 
 class PolledSource:

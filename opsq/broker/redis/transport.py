@@ -13,7 +13,7 @@ from typing import Any
 import redis.exceptions
 from kombu.transport import redis as _kombu_redis
 
-from opsq.broker.kombu_source import declare_exchange, declare_queue
+from opsq.broker.kombu_source import Declared
 from opsq.broker.message import OutMessage
 from opsq.broker.redis.depth import depth_of
 from opsq.broker.redis.faults import explained, wrong_policy
@@ -42,7 +42,7 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
         self._fanout_queues: dict[str, tuple[str, str]] = {}  # kombu's own is shared by all channels
         self._post: Post | None = None
         self._silence_s = IO_S
-        self._declared: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
+        self._declared = Declared(self)
         self._keep_queues_at = 0.0
         self._keep_bindings_at = 0.0
 
@@ -68,18 +68,10 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
 
     def declare(self, spec: QueueSpec | ExchangeSpec | None) -> None:
         """Declare what was not declared on this channel before. Raises: BrokerUnavailable."""
-        if spec is None:
-            return
-        key = (isinstance(spec, QueueSpec), spec.name)
-        known = self._declared.get(key)
-        if known is spec:
-            return
         try:
-            if known != spec:
-                declare_queue(self, spec) if isinstance(spec, QueueSpec) else declare_exchange(self, spec)
+            self._declared.once(spec)
         except redis.exceptions.RedisError as exc:
             raise explained(exc, self.connection.name) from exc
-        self._declared[key] = spec
 
     def fanout_bindings(self, spec: QueueSpec) -> list[tuple[str, str]]:
         """Return (exchange, routing key) of the bindings that are pub/sub."""

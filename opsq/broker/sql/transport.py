@@ -15,15 +15,15 @@ from kombu.transport import sqlalchemy as _kombu_sql
 from kombu.utils import json as _kombu_json
 from sqlalchemy.orm import sessionmaker
 
-from opsq.broker.kombu_source import KombuSource, declare_exchange, declare_queue
+from opsq.broker.kombu_source import Declared, KombuSource
 from opsq.broker.message import OutMessage
+from opsq.broker.polled import write_envelope
 from opsq.broker.source import Source
 from opsq.broker.sql.lease import Lease
 from opsq.broker.sql.source import SqlSource
 from opsq.broker.sql.standing import SqlBook
 from opsq.broker.sql.tables import LEASED_DIALECTS, Tables
-from opsq.broker.topology import ExchangeSpec, QueueSpec
-from opsq.errors import UsageError
+from opsq.broker.topology import QueueSpec
 from opsq.masking import mask_url
 
 _kombu: Any = _kombu_sql  # typed here and there, differently in each version of kombu
@@ -52,7 +52,7 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
         self._ids: dict[str, int] = {}
         self._types: dict[str, str] = {}
         self._lasting: dict[str, float] = {}
-        self._declared: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
+        self._declared = Declared(self)
 
     def _engine_from_config(self) -> Any:
         client = self.connection.client
@@ -193,40 +193,13 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
             rows: list[tuple[str, str]] = []
             unrouted = 0
             for message in messages:
-                self._declare(message.declare)
+                self._declared.once(message.declare)
                 reached = self._reached(message.exchange, message.routing_key)
                 unrouted += not reached
-                text = self._written(message) if reached else ""
+                text = write_envelope(self, message) if reached else ""
                 rows += [(queue, text) for queue in reached]
             self._insert(rows)
         return unrouted
-
-    def _declare(self, spec: QueueSpec | ExchangeSpec | None) -> None:
-        if spec is None:
-            return
-        key = (isinstance(spec, QueueSpec), spec.name)
-        known = self._declared.get(key)
-        if known is not spec and known != spec:
-            declare_queue(self, spec) if isinstance(spec, QueueSpec) else declare_exchange(self, spec)
-        self._declared[key] = spec
-
-    def _written(self, message: OutMessage) -> str:
-        properties = dict(message.properties)
-        envelope = self.prepare_message(
-            message.body,
-            priority=properties.pop("priority", None),
-            content_type=message.content_type,
-            content_encoding=message.content_encoding,
-            headers=dict(message.headers),
-            properties=properties,
-        )
-        self._inplace_augment_message(envelope, message.exchange, message.routing_key)
-        try:
-            return str(_dumps(envelope))
-        except (TypeError, ValueError, RecursionError) as exc:
-            raise UsageError(
-                f"message for {message.routing_key!r}: headers and properties must be JSON, {exc}"
-            ) from exc
 
     def _insert(self, rows: Sequence[tuple[str, str]]) -> None:
         if not rows:

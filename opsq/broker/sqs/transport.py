@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
 from kombu.transport import SQS as _kombu_sqs
-from kombu.utils import json as _kombu_json
 
-from opsq.broker.kombu_source import declare_exchange, declare_queue
+from opsq.broker.kombu_source import Declared
 from opsq.broker.message import OutMessage
+from opsq.broker.polled import write_envelope
 from opsq.broker.source import QueueDepth, Source
 from opsq.broker.sqs.faults import told
 from opsq.broker.sqs.poller import AT_ONCE
 from opsq.broker.sqs.source import SqsSource
-from opsq.broker.topology import ExchangeSpec, QueueSpec
+from opsq.broker.topology import QueueSpec
 from opsq.errors import BrokerUnavailable, UsageError
 from opsq.masking import mask_url
 
 _kombu: Any = _kombu_sqs  # typed here and there, differently in each version of kombu
-_dumps: Any = _kombu_json.dumps
 
 DEFAULT_LEASE_S = 30.0
 MAX_MESSAGE_BYTES = 1_048_576
@@ -34,7 +33,7 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
     """One kombu channel with a batch way out."""
 
     def __init__(self, connection: Transport, **kwargs: Any) -> None:
-        self._declared: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
+        self._declared = Declared(self)
         super().__init__(connection, **kwargs)
 
     def _has_queue(self, queue: str, **kwargs: Any) -> bool:
@@ -53,7 +52,7 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
         unrouted = 0
         with told(self.connection.name):
             for message in messages:
-                self._declare(message.declare)
+                self._declared.once(message.declare)
                 queues = self._lookup(message.exchange, message.routing_key)
                 unrouted += not queues
                 entries += [(queue, self._entry(queue, message)) for queue in queues if queue]
@@ -61,30 +60,8 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
                 self._send(queue, part)
         return unrouted
 
-    def _declare(self, spec: QueueSpec | ExchangeSpec | None) -> None:
-        if spec is None:
-            return
-        key = (isinstance(spec, QueueSpec), spec.name)
-        known = self._declared.get(key)
-        if known is not spec and known != spec:
-            declare_queue(self, spec) if isinstance(spec, QueueSpec) else declare_exchange(self, spec)
-        self._declared[key] = spec
-
     def _entry(self, queue: str, message: OutMessage) -> dict[str, Any]:
-        properties = dict(message.properties)
-        envelope = self.prepare_message(
-            message.body,
-            priority=properties.pop("priority", None),
-            content_type=message.content_type,
-            content_encoding=message.content_encoding,
-            headers=dict(message.headers),
-            properties=properties,
-        )
-        self._inplace_augment_message(envelope, message.exchange, message.routing_key)
-        try:
-            text = str(_dumps(envelope))
-        except (TypeError, ValueError, RecursionError) as exc:
-            raise UsageError(f"message for {queue!r}: headers and properties must be JSON, {exc}") from exc
+        text = write_envelope(self, message)
         if self.sqs_base64_encoding:
             text = _kombu.AsyncMessage().encode(text)
         if len(text) > MAX_MESSAGE_BYTES:
@@ -92,7 +69,7 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
                 f"message for {queue!r}: {len(text)} bytes as SQS gets it, and SQS takes at most {MAX_MESSAGE_BYTES} "
                 f"({len(message.body)} bytes before it was encoded); keep large data elsewhere and send where it is"
             )
-        return {"MessageBody": text, **_extras(queue, properties)}
+        return {"MessageBody": text, **_extras(queue, message.properties)}
 
     def _send(self, queue: str, entries: Sequence[dict[str, Any]]) -> None:
         client = self.sqs(queue=self.canonical_queue_name(queue))
@@ -164,7 +141,7 @@ def _wait_s(client: Any) -> int:
     return int(client.transport_options.get("wait_time_seconds", Channel.default_wait_time_seconds))
 
 
-def _extras(queue: str, properties: dict[str, Any]) -> dict[str, Any]:
+def _extras(queue: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Fields beside the body that SQS knows: for FIFO queues, or as the caller says."""
     found: dict[str, Any] = {
         key: properties[key] for key in ("MessageGroupId", "MessageDeduplicationId") if key in properties
