@@ -60,6 +60,7 @@ class Need(NamedTuple):
     grow: int
     keep: int
     bounds: list[Bound]
+    winner: str
     capped_by: str | None
 
 
@@ -155,18 +156,19 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
         occupied += load.occupied
         waiting += load.depth
         strictest_s = min(strictest_s, load.slo_s)
-    grow, keep, steady = _steady(loads, limits, occupied)
-    bounds = [steady]
-    most, lasting = grow + occupied, keep + occupied
+    keep, steady = _steady(loads, limits, occupied)
+    bounds, winner, lasting = [steady], steady, keep + occupied
     if waiting:
         bounds.append(_drain(seen, loads, limits, occupied))
     gauge, capped_by = seen.gauge, None
     if gauge is not None and gauge.value is not None:
         slots = gauge.value / max(gauge.per_slot, 1e-9)
         bounds.append(Bound("gauge", "need", slots, _GAUGE, (gauge.value, gauge.per_slot)))
-    if len(bounds) > 1:
-        asked = max([bound.value for bound in bounds[1:]])
-        most, lasting = max(most, asked), max(lasting, asked)
+    for bound in bounds[1:]:
+        lasting = max(lasting, bound.value)
+        if bound.value > winner.value:
+            winner = bound
+    most = winner.value
     if gauge is None:
         useful = seen.running + waiting
         if limits.startup_s > strictest_s / 2:
@@ -179,15 +181,16 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
     if due is not None:
         bounds.append(due)
         capped_by = capped_by if due.value < most else None
+        winner = due if due.value > winner.value else winner
         most, lasting = max(most, due.value), max(lasting, due.value)
     grow = keep = math.ceil(most - 1e-9)
     if lasting != most:
         keep = math.ceil(lasting - 1e-9)
-    return Need(grow, keep, bounds, capped_by)
+    return Need(grow, keep, bounds, winner.name, capped_by)
 
 
-def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, int, Bound]:
-    """Slots for the load as it comes, all queues together, and for small strict queues by themselves."""
+def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, Bound]:
+    """Slots to keep and to have for the load as it comes, of all queues together and of small strict ones alone."""
     total = rate = spread = 0.0
     for load in loads:
         busy = load.busy
@@ -195,7 +198,7 @@ def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, in
         rate += load.rate
         spread += load.spread * busy
     if total <= 0:
-        return 0, 0, Bound("steady", "need", occupied, "no work arrives")
+        return 0, Bound("steady", "need", occupied, "no work arrives")
     strict = loads[0] if len(loads) == 1 else _strictest(loads, total)
     service_s = total / rate
     grow, keep = _erlang(total, service_s, spread / total, strict.slo_s, limits)
@@ -205,7 +208,7 @@ def _steady(loads: list[Load], limits: Limits, occupied: float) -> tuple[int, in
             if alone[0] > grow:
                 grow, keep, strict = alone[0], max(keep, alone[1]), load
     facts = (rate, service_s, total, strict.name, strict.slo_s)
-    return grow, keep, Bound("steady", "need", grow + occupied, _STEADY, facts)
+    return keep, Bound("steady", "need", grow + occupied, _STEADY, facts)
 
 
 def _strictest(loads: list[Load], total: float) -> Load:
@@ -253,12 +256,7 @@ def _due(seen: Observation, loads: list[Load], limits: Limits) -> Bound | None:
 
 
 def _settle(seen: Observation, history: History, limits: Limits, need: Need, mode: str) -> Decision:
-    bounds = need.bounds
-    most = bounds[0]
-    for bound in bounds:
-        if bound.kind == "need" and bound.value > most.value:
-            most = bound
-    winner = most.name
+    bounds, winner = need.bounds, need.winner
     floor, capped_by = _floor(seen, history, limits), None
     cap: float = limits.most
     for bound in guards.guard_caps(seen, limits, history):
@@ -326,7 +324,10 @@ def _step(
     factor = _patience_factor(len(turns), limits) if turns else 1
     hold_s = (kind.hold_s if limits.unit == 1 else kind.replica_hold_s) * factor
     price = (kind.idle_price if limits.unit == 1 else kind.replica_price) * factor
-    wants = (*[one for one in history.wants if at - one[0] < hold_s], (at, keep))
+    wants, old = history.wants, 0
+    while old < len(wants) and at - wants[old][0] >= hold_s:
+        old += 1
+    wants = (*wants[old:], (at, keep))
     passed = 0.0 if history.at is None else at - history.at
     waste, direction, grown_at, grown = history.waste, history.direction, history.grown_at, history.grown
     target, left_s = have, 0.0

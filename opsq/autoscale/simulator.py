@@ -229,8 +229,11 @@ def late_tasks(arrivals: Sequence[float], waits: Sequence[float], slo_s: float, 
 
 
 def quantile(values: Sequence[float], part: float) -> float:
-    """The value below which ``part`` of ``values`` lie; 0 for none."""
-    return sorted(values)[min(len(values) - 1, int(part * len(values)))] if values else 0.0
+    """The value, none of them negative, below which ``part`` of ``values`` lie; 0 for none."""
+    # Most are 0, which needs no sorting.
+    ordered = sorted(filter(None, values))
+    place = min(len(values) - 1, int(part * len(values))) - (len(values) - len(ordered))
+    return ordered[place] if place >= 0 and ordered else 0.0
 
 
 class _LaneView:
@@ -256,8 +259,6 @@ class _LaneView:
         return waiting if waiting > 0 else 0
 
     def _arrived(self, at: float) -> int:
-        if at < 0:
-            return 0
         second = int(at)
         return self._upto[second] if second == at else bisect_right(self.arrivals, at)
 
@@ -268,8 +269,8 @@ class _LaneView:
             arrived = started
         depth = arrived - started
         window = LONG_S if now >= LONG_S else now or 1.0
-        long = arrived - self._arrived(now - LONG_S)
-        short = arrived - self._arrived(now - SHORT_S)
+        long = arrived - (self._arrived(now - LONG_S) if now >= LONG_S else 0)
+        short = arrived - (self._arrived(now - SHORT_S) if now >= SHORT_S else 0)
         totals = self.ledger.upto(int(now))
         service, variation = self._service(totals)
         recent, recently = self._recent(totals)

@@ -19,7 +19,7 @@ class Ledger:
 
     def __init__(self, seconds: float, cut_s: float) -> None:
         self.cut_s = cut_s
-        size = int(seconds) + 2
+        size = int(seconds + cut_s) + 2
         self.count, self.sum, self.square = [0] * size, [0.0] * size, [0.0] * size
         # Running totals up to each second that is over.
         self.totals: list[tuple[int, float, float]] = [(0, 0.0, 0.0)]
@@ -137,28 +137,30 @@ class Slots:
         if not heap:
             return
         arrivals, service, waits, ledger = self.arrivals[0], self.service[0], self.waits[0], self.ledgers[0]
-        cut, counts, sums, squares, size = ledger.cut_s, ledger.count, ledger.sum, ledger.square, len(ledger.count)
+        cut, counts, sums, squares = ledger.cut_s, ledger.count, ledger.sum, ledger.square
         index, count = len(waits), len(arrivals)
         while index < count:
             at = arrivals[index]
             if at >= until:
                 break
-            free, unit = heap[0]
-            start = at if at > free else free
-            if start >= until:
+            start, unit = heap[0]
+            if start <= at:
+                start = at
+                waits.append(0.0)
+            elif start < until:
+                waits.append(start - at)
+            else:
                 break
             need = service[index]
             index += 1
             heapreplace(heap, (start + need, unit))
-            waits.append(start - at)
             if need > cut:
                 ledger.long.append((start + cut, start + need))
                 need = cut
             second = int(start + need)
-            if second < size:
-                counts[second] += 1
-                sums[second] += need
-                squares[second] += need * need
+            counts[second] += 1
+            sums[second] += need
+            squares[second] += need * need
 
     def _advance_ranked(self, until: float) -> None:
         while self.heap:
@@ -188,10 +190,9 @@ class Slots:
             ledger.long.append((start + ledger.cut_s, start + need))
         short = min(need, ledger.cut_s)
         second = int(start + short)
-        if second < len(ledger.count):
-            ledger.count[second] += 1
-            ledger.sum[second] += short
-            ledger.square[second] += short * short
+        ledger.count[second] += 1
+        ledger.sum[second] += short
+        ledger.square[second] += short * short
 
     def arrived(self, rank: int, now: float) -> int:
         """How many tasks of a lane have come up to ``now``."""

@@ -41,6 +41,10 @@ class Receiver(Protocol):
         """Receive until stopped. Raises BrokerUnavailable."""
         ...
 
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Have ``run`` call this once it receives. Thread: any."""
+        ...
+
     def stop(self) -> None:
         """Make ``run`` return. Thread: any."""
         ...
@@ -204,13 +208,17 @@ class Stream:
             self._receiver = receiver
             if self._stopping.is_set():
                 return
-            with self._ready:
-                self._stale_since_at, self._reason = None, ""
-            log.info("receiving events")
+            # Not yet: an event that is published before the queue is bound reaches nobody.
+            receiver.call_soon(self._found)
             receiver.run()
         finally:
             self._receiver = None
             close()
+
+    def _found(self) -> None:
+        with self._ready:
+            self._stale_since_at, self._reason = None, ""
+        log.info("receiving events")
 
     def _lost(self, reason: str) -> None:
         if self._stopping.is_set():

@@ -127,13 +127,24 @@ def nice_above(value: float) -> float:
     return next((step * power for step in (1, 1.5, 2, 3, 5, 8) if step * power >= value * 0.9999), 10 * power)
 
 
-def trace(values: Values, scale: Scale, css: str, *, area: bool = False, height: int = 0, open: bool = True) -> Trace:
+def trace(
+    values: Values,
+    scale: Scale,
+    css: str,
+    *,
+    area: bool = False,
+    height: int = 0,
+    open: bool = True,
+    steps: bool = False,
+) -> Trace:
     """Draw one series from edge to edge; with ``area`` the space below it down to ``height`` as well.
 
-    open: the last bucket still fills.
+    open: the last bucket still fills. steps: a value holds until the next one.
     """
     points = _points(values, scale.to_y, BOX_WIDTH)
     closed, last = _split_open(points) if open else (points, [])
+    if steps:
+        points, closed, last = _stepped(points), _stepped(closed), _stepped(last)
     return Trace(css, _path(closed), _path(last), _area(points, height) if area else "")
 
 
@@ -216,6 +227,18 @@ def _split_open(points: list[Point]) -> tuple[list[Point], list[Point]]:
     if len(points) >= 2 and points[-1][1] is not None and points[-2][1] is not None:
         return points[:-1], points[-2:]
     return points, []
+
+
+def _stepped(points: Sequence[Point]) -> list[Point]:
+    """Go level to the next place before going up or down to its value."""
+    corners: list[Point] = []
+    before = None
+    for x, y in points:
+        if before is not None and y is not None and before != y:
+            corners.append((x, before))
+        corners.append((x, y))
+        before = y
+    return corners
 
 
 def _runs(points: Sequence[Point]) -> list[list[tuple[float, float]]]:

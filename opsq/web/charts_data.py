@@ -27,7 +27,10 @@ _DAY_S: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One series as numbers. key: names it in legend and table. unit: a key of ``SAY``. area: filled down to 0."""
+    """One series as numbers. key: names it in legend and table. unit: a key of ``SAY``. area: filled down to 0.
+
+    steps: a value holds until the next one, as a size does.
+    """
 
     key: str
     label: str
@@ -35,6 +38,7 @@ class Line:
     values: Values
     unit: str = COUNT
     area: bool = False
+    steps: bool = False
 
     def say(self, value: float | None, unknown: str = words.NOT_APPLICABLE) -> str:
         """Write one value in words."""
@@ -73,7 +77,10 @@ class Plot:
         return {
             "t": self.start_at, "w": self.width_s, "lo": self.low, "hi": self.high, "log": self.log, "open": self.open,
             "lines": [
-                {"k": line.key, "c": line.css, "u": line.unit, "a": line.area, "v": [*map(_rounded, line.values)]}
+                {
+                    "k": line.key, "c": line.css, "u": line.unit, "a": line.area, "s": line.steps,
+                    "v": [*map(_rounded, line.values)],
+                }
                 for line in self.lines
             ],
         }  # fmt: skip

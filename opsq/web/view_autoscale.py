@@ -191,9 +191,11 @@ def _charts(item: DecisionItem, facts: AutoscaleFacts, now: float) -> tuple[char
     if not points:
         return ()
     there = in_force(facts.of_chosen, [min(now, point.at + point.width_s) for point in points])
+    has = [None if one is None else float(one.slots) for one in there]
+    wants = [None if one is None else float(asked(one)) for one in there]
     lines = (
-        Line("has", "has", "running thick", [None if one is None else float(one.slots) for one in there], COUNT),
-        Line("wants", "wants", "want", [None if one is None else float(asked(one)) for one in there], COUNT),
+        Line("has", "has", "running thick", has, COUNT, steps=True),
+        Line("wants", "wants", "want", wants, COUNT, steps=True),
         Line("busy", "busy", "plain", [None if one is None else float(one.running) for one in there], COUNT, area=True),
     )
     scale = charts.linear([line.values for line in lines], TALL)

@@ -57,7 +57,15 @@ def drawn(
         y_ticks=scale.ticks,
         # What is told first lies on top, so it is drawn last.
         traces=tuple(
-            charts.trace(line.values, scale, line.css, area=line.area, height=frame.height, open=_is_open(points))
+            charts.trace(
+                line.values,
+                scale,
+                line.css,
+                area=line.area,
+                height=frame.height,
+                open=_is_open(points),
+                steps=line.steps,
+            )
             for line in reversed(lines)
         ),
         legend=tuple(

@@ -65,7 +65,7 @@ class TestSqs(BrokerContract):
 
     features = BROKERS["sqs"].features
     options: ClassVar[dict[str, Any]] = SQS_OPTIONS
-    many: ClassVar[int] = 100
+    many: ClassVar[int] = 300
 
     @pytest.fixture
     def url(self, sqs: str) -> str:

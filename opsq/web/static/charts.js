@@ -88,6 +88,7 @@
       stroke: () => lookOf(css).stroke,
       width: lookOf(css).width,
       dash: lookOf(css).dash,
+      paths: line.s ? window.uPlot.paths.stepped({ align: 1 }) : undefined, // a size holds until the next one
       fill: line.a ? () => lookOf(`ar soft ${line.c}`).fill : undefined,
       points: { show: false, filter: alone, size: 3, stroke: () => lookOf(css).stroke, fill: () => lookOf(css).stroke },
       spanGaps: false,

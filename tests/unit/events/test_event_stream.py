@@ -31,12 +31,18 @@ class Script:
         self.staying = threading.Event()
         self.stopped = threading.Event()
         self.give: Callable[[list[Delivery]], None] = lambda batch: None
+        self.soon: list[Callable[[], None]] = []
 
     def connect(self, on_batch: Callable[[list[Delivery]], None]) -> tuple[Receiver, Callable[[], None]]:
         self.give = on_batch
         return self, self.close
 
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.soon.append(call)
+
     def run(self) -> None:
+        while self.soon:
+            self.soon.pop(0)()
         if self.steps:
             self.steps.pop(0)()
             return

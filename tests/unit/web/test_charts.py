@@ -32,6 +32,14 @@ def test_a_single_bucket_can_be_seen() -> None:
     assert line.closed.endswith("h2")
 
 
+def test_a_size_holds_until_the_next_one() -> None:
+    line = charts.trace([4, 4, 2, None, 2], charts.linear([[4]], 96), "running", steps=True, open=False)
+    first, level, corner, low = (point.split(",") for point in line.closed.removeprefix("M").split("M")[0].split(" "))
+    assert first[1] == level[1] == corner[1]
+    assert corner[0] == low[0] != level[0]
+    assert float(low[1]) > float(corner[1])
+
+
 @given(VALUES)
 def test_nothing_is_drawn_outside_the_box(values: list[float | None]) -> None:
     for scale in (charts.linear([values], 96), charts.logarithmic([values], 96)):
