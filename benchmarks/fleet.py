@@ -63,6 +63,11 @@ class Fleet:
         self.store.write(self.cluster.take())
         self.cluster.written()
 
+    def settle(self) -> None:
+        """Wait until the search index knows what was played: a scrape is to be timed, not a backlog of minutes."""
+        while self.store.waiting_for_index() > BATCH:
+            time.sleep(0.1)
+
     def _beats(self) -> list[Event]:
         fields = {"freq": 2.0, "active": 3, "processed": self.tasks, "slots": 4, "busy": 3, "prefetch": 8,
                   "cpu_share": 0.7, "rss_bytes": 90_000_000, "pool": "prefork", "queues": ["queue-00", "queue-01"],
@@ -121,6 +126,7 @@ def main(folder: str, types: str, workers: str) -> None:
     print(server.address.port, flush=True)
     for line in sys.stdin:
         fleet.play(int(line))
+        fleet.settle()
         print("done", flush=True)
     server.stop(3.0)
     fleet.store.close()

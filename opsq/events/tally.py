@@ -32,6 +32,9 @@ _BROKER, _PREFETCH, _RUN = (SEGMENTS.index(name) for name in ("broker", "prefetc
 _SHOWN_SEGMENTS: Final = (_BROKER, _PREFETCH, _RUN)
 _MOST_EXCEPTIONS: Final = 20
 _MOST_EXEMPLARS: Final = 20_000
+#: In a flood one task of each so many seconds is an example, and every one that ran long.
+_EXAMPLE_EVERY_S: Final = 0.002
+_LONG_S: Final = 1.0
 _UNKNOWN_EXCEPTION: Final = "UnknownException"
 
 
@@ -58,10 +61,11 @@ class Tally:
     ticks: what beats announced. quarantine: how many messages were set aside, as the broker said last.
     """
 
-    def __init__(self, most: int = 500) -> None:
+    def __init__(self, most: int = 200) -> None:
         self.most = most
         self.places: dict[PlaceKey, Place] = {}
         self.exemplars: dict[_Bucket, Exemplar] = {}
+        self._example_at = 0.0
         self.ticks = Ticks()
         self.quarantine: DepthSample | None = None
 
@@ -95,7 +99,9 @@ class Tally:
             if prefetch_s is not None:
                 place.prefetch_s = prefetch_s
                 place.wait.add(prefetch_s + (segments[_BROKER] or 0.0))
-            self._example(id, after.type, run)
+            if abs(run.at - self._example_at) >= _EXAMPLE_EVERY_S or (ran is not None and ran >= _LONG_S):
+                self._example_at = run.at
+                self._example(id, after.type, run)
 
     def _place(self, key: PlaceKey) -> Place:
         known = self.places.get(key)
