@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from opsq.events.cells import Held
 from opsq.events.cluster import Cluster
 from opsq.events.records import DepthSample
-from opsq.events.rollup import ALL_TIME, Slice, decode_slice
+from opsq.events.rollup import ALL_TIME, Slice, Sums, decode_slice, decode_sums
 from opsq.events.store import Store
 from opsq.events.tally import Tally
 
@@ -21,18 +21,18 @@ class Figures:
     def __init__(self, store: Store, cluster: Cluster) -> None:
         self._store = store
         self._cluster = cluster
-        self._known: dict[str, dict[str, tuple[bytes, Slice]]] = {}
+        self._known: dict[str, dict[str, tuple[bytes, Sums]]] = {}
 
-    def by(self, prefix: str) -> Mapping[str, Slice]:
+    def by(self, prefix: str) -> Mapping[str, Sums]:
         """Sums by name. prefix: ``"t:"`` of task types, ``"q:"`` of queues, ``"w:"`` of workers.
 
-        A slice is the same object as long as it is unchanged; it must not be written to. Raises StoreUnavailable.
+        They are the same object as long as they are unchanged. Raises StoreUnavailable.
         """
         known = self._known.get(prefix, {})
-        found: dict[str, tuple[bytes, Slice]] = {}
+        found: dict[str, tuple[bytes, Sums]] = {}
         for _, series, data in self._store.slices(ALL_TIME, 0, 1, prefix=prefix):
             before = known.get(series)
-            found[series] = before if before is not None and before[0] == data else (data, decode_slice(data))
+            found[series] = before if before is not None and before[0] == data else (data, decode_sums(data))
         self._known[prefix] = found
         return {series.removeprefix(prefix): held for series, (_, held) in found.items()}
 

@@ -91,8 +91,23 @@ class Slice(msgspec.Struct, array_like=True):
             self.rss_max = max(other.rss_max, self.rss_max or 0)
 
 
+class Sums(msgspec.Struct, array_like=True, frozen=True):
+    """The sums of a stored slice. Its sketches, which take ten times as long to read, are read when asked for."""
+
+    counts: list[int]
+    run_s: float
+    sketches_data: msgspec.Raw
+
+    @property
+    def sketches(self) -> dict[int, Sketch]:
+        """By segment index, read anew each time."""
+        return _SKETCHES.decode(self.sketches_data)
+
+
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(Slice)
+_SUMS = msgspec.msgpack.Decoder(Sums)
+_SKETCHES = msgspec.msgpack.Decoder(dict[int, Sketch])
 
 
 def encode_slice(data: Slice) -> bytes:
@@ -103,6 +118,11 @@ def encode_slice(data: Slice) -> bytes:
 def decode_slice(data: bytes) -> Slice:
     """Read what ``encode_slice`` wrote."""
     return _DECODER.decode(data)
+
+
+def decode_sums(data: bytes) -> Sums:
+    """Read the sums of what ``encode_slice`` wrote."""
+    return _SUMS.decode(data)
 
 
 _NOTHING: Final = Summary("", None, None, None, None, 0.0, (), (), ())

@@ -8,7 +8,7 @@ from typing import Final
 
 from opsq.events import sketch
 from opsq.events.bounds import LATENCY_S, Buckets, Exemplar, places
-from opsq.events.rollup import SEGMENTS, Slice
+from opsq.events.rollup import SEGMENTS, Slice, Sums
 from opsq.web.metrics_names import OTHER
 
 _PLACES: Final = places(LATENCY_S)
@@ -26,16 +26,16 @@ class Latencies:
     """Histograms by label value and segment. Thread: one scrape at a time."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Slice, _BySegment]] = {}
+        self._known: dict[str, tuple[Sums, _BySegment]] = {}
 
     def rows(
-        self, sums: Mapping[str, Slice], whole: Slice, kept: Callable[[str], str], examples: Examples | None = None
+        self, sums: Mapping[str, Sums], whole: Slice, kept: Callable[[str], str], examples: Examples | None = None
     ) -> Mapping[str, tuple[Buckets | None, ...]]:
         """Count the sketches of each name that is told apart; of the others, what is left of the ``whole``.
 
         Gives, by label value, a histogram for each segment or None where nothing was measured.
         """
-        known: dict[str, tuple[Slice, _BySegment]] = {}
+        known: dict[str, tuple[Sums, _BySegment]] = {}
         for name, data in sums.items():
             if kept(name) == name:
                 before = self._known.get(name)
@@ -53,10 +53,10 @@ class Latencies:
         }
 
 
-def _counted(data: Slice) -> _BySegment:
+def _counted(data: Slice | Sums) -> _BySegment:
+    sketches = data.sketches
     return tuple(
-        _count(data.sketches.get(segment, {}), data.run_s if segment == _RUN else None)
-        for segment in range(len(SEGMENTS))
+        _count(sketches.get(segment, {}), data.run_s if segment == _RUN else None) for segment in range(len(SEGMENTS))
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from opsq.events.bounds import Buckets
 from opsq.events.cells import Held
 from opsq.events.records import Counters, DepthSample, Freshness, QueueItem, Strip, WorkerItem
-from opsq.events.rollup import COUNTS, SEGMENTS, Slice
+from opsq.events.rollup import COUNTS, SEGMENTS, Slice, Sums
 from opsq.events.tally import Tally
 from opsq.events.views import ErrorGroup
 from opsq.web.metrics_names import OTHER, Kept
@@ -44,9 +44,9 @@ class Reading:
     workers: tuple[WorkerItem, ...]
     queues: tuple[QueueItem, ...]
     whole: Slice
-    types: Mapping[str, Slice]
-    queue_sums: Mapping[str, Slice]
-    worker_sums: Mapping[str, Slice]
+    types: Mapping[str, Sums]
+    queue_sums: Mapping[str, Sums]
+    worker_sums: Mapping[str, Sums]
     tally: Tally
     prefetched: Mapping[Held, int]
     errors: tuple[ErrorGroup, ...] = ()
@@ -115,7 +115,7 @@ def plain(read: Callable[[Reading], Mapping[str, float]]) -> Read:
     return lambda scrape: [((name,), value) for name, value in read(scrape.read).items()]
 
 
-def counts(label: str, sums: Callable[[Reading], Mapping[str, Slice]], outcomes: Mapping[str, int]) -> Read:
+def counts(label: str, sums: Callable[[Reading], Mapping[str, Sums]], outcomes: Mapping[str, int]) -> Read:
     """Read how attempts ended. outcomes: what the second label says, and its place among the counts."""
 
     def samples(scrape: Scrape) -> Samples:
@@ -130,7 +130,7 @@ def counts(label: str, sums: Callable[[Reading], Mapping[str, Slice]], outcomes:
     return samples
 
 
-def count(label: str, sums: Callable[[Reading], Mapping[str, Slice]], what: str) -> Read:
+def count(label: str, sums: Callable[[Reading], Mapping[str, Sums]], what: str) -> Read:
     """Read one of the counts by name. what: of ``rollup.COUNTS``."""
     place = COUNTS.index(what)
     return named(label, lambda reading: ((name, max(0, data.counts[place])) for name, data in sums(reading).items()))
@@ -149,7 +149,9 @@ def ranked(reading: Reading) -> Mapping[str, list[str]]:
     return {
         "type": _most(reading.types, lambda data: sum(data.counts)),
         "queue": _most(
-            {each.name: Slice() for each in reading.queues} | dict(reading.queue_sums), lambda data: sum(data.counts)
+            {each.name: 0 for each in reading.queues}
+            | {name: sum(data.counts) for name, data in reading.queue_sums.items()},
+            float,
         ),
         "worker": _most({each.name: each for each in reading.workers}, lambda each: each.processed or each.succeeded),
         "kind": _most(reading.counters.events, float),

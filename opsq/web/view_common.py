@@ -88,7 +88,7 @@ class Ask:
 
 
 MAX_QUERY_LENGTH: Final = 2000
-LONGEST_LIST: Final = 1000
+LONGEST_LIST: Final = 500
 #: Fields of the what-if form.
 WHAT_IF: Final = ("least", "most", "within", "preset")
 _LONGEST_FIELD: Final = 20
