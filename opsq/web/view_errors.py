@@ -17,6 +17,8 @@ from opsq.web.view_traceback import CodeLine, traceback_lines
 
 MAX_TITLE: Final = 300
 MAX_PARTS: Final = 12
+#: Longer version labels are cut in a mark beside a name.
+MOST_VERSION: Final = 20
 NEW_S: Final = 3600.0
 DEPLOY_NEWS_S: Final = 7 * 86_400.0
 HEADS: Final = (
@@ -234,7 +236,7 @@ def _title(group: ErrorGroup) -> str:
 def _fresh(group: ErrorGroup, since: Since, now: float) -> str:
     deploy, started_at = since.deploy, since.started_at
     if deploy is not None and group.first_at >= deploy.at and now - deploy.at < DEPLOY_NEWS_S:
-        return f"new since {deploy.version}"
+        return f"new since {words.cut(deploy.version, MOST_VERSION)}"
     if started_at is not None and group.first_at >= started_at and now - started_at < 24 * NEW_S:
         return "new since the last start"
     return "new" if now - group.first_at < NEW_S else ""
