@@ -5,6 +5,7 @@ A store gives the five steps at the end of the class; everything else of ``Backe
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -17,7 +18,7 @@ _IDS_PER_STEP: Final = 500
 _LONGEST_REASON: Final = 300
 
 
-class PolledBackend:
+class PolledBackend(ABC):
     """A result store that is asked, and asked again.
 
     name: the store in messages, without secrets. faults: what its client raises when the store does not do
@@ -70,7 +71,7 @@ class PolledBackend:
         with self._translated():
             return self._sweep(now)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # a store may hold no connection
         """Let go of connections."""
 
     def _look(self, ids: Sequence[str]) -> Mapping[str, object]:
@@ -89,18 +90,21 @@ class PolledBackend:
 
     # ---- the steps of a store
 
+    @abstractmethod
     def _write(self, kind: Kind, id: str, payload: bytes, state: str, ttl_s: float | None) -> bool:
-        raise NotImplementedError
+        """Keep one entry; false when a SUCCESS was kept instead."""
 
+    @abstractmethod
     def _read(self, kind: Kind, ids: Sequence[str]) -> Mapping[str, bytes]:
-        raise NotImplementedError
+        """The entries that are there, by id."""
 
     def _marks(self, ids: Sequence[str]) -> Mapping[str, object]:
         """Something of each task's entry that differs when the entry does; the entry itself where that is no dearer."""
         return self._read("task", ids)
 
+    @abstractmethod
     def _delete(self, kind: Kind, ids: Sequence[str]) -> None:
-        raise NotImplementedError
+        """Forget these entries; those that are not there are no error."""
 
     def _sweep(self, now: float) -> int:
         return 0
