@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SECONDS_TO_SMOKE ?= 20
+# Where it is set, each of the hundreds of processes that the tests start would compile opsq anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test smoke check lint interop chaos bench helm docs clean shots
@@ -45,7 +47,9 @@ interop: install ## Real Celery and opsq, both ways, and every result store
 
 chaos: install ## Kill things for several minutes and count what is lost
 	@scripts/install-servers all
-	@CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/django tests/cli/test_beat_process.py tests/contract/test_broker_contract_elsewhere.py
+	@CHAOS=full $(BIN)/python -m pytest -q tests/chaos tests/django tests/cli/test_beat_process.py \
+		tests/contract/test_broker_contract.py tests/contract/test_broker_contract_elsewhere.py \
+		tests/unit/broker tests/unit/pools/prefork tests/unit/worker/test_rates.py tests/unit/core/test_large_groups.py
 
 bench: install ## Every benchmark once, at its usual size
 	@$(BIN)/python -m benchmarks all
@@ -54,6 +58,7 @@ helm: install ## The chart with real Helm, running pods, Prometheus; prints one 
 	@scripts/install-servers
 	@scripts/install-helm
 	@scripts/install-kinds
+	@scripts/install-compose
 	@HELM=full $(BIN)/python -m pytest -q tests/helm tests/unit/autoscale/test_scaling_shapes.py
 	@$(BIN)/python -m tests.helm.summary
 

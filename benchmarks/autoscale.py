@@ -28,6 +28,7 @@ POLICIES: Final = (
 ROOM: Final = 1.2
 TRACES: Final = tuple(name for name in traces.TRACES if name != "day")
 SEEDS: Final = 5
+DAY_RUNS: Final = 5
 JOBS: Final = 2
 
 
@@ -141,12 +142,15 @@ def _steady_goals(cell: dict[str, float] | None) -> Iterable[tuple[str, float, f
 
 
 def one_day() -> dict[str, float]:
-    """Simulate a day of 860,000 tasks, and say how long that takes."""
+    """Simulate a day of 860,000 tasks, and say how long that takes at best: what else runs only makes it longer."""
     trace = traces.build("day")
-    started, cpu = time.perf_counter(), time.process_time()
-    run = simulate(trace, rule("opsq"), LEVELS["pool"])
+    seconds, cpu_seconds = math.inf, math.inf
+    for _ in range(DAY_RUNS):
+        started, cpu = time.perf_counter(), time.process_time()
+        run = simulate(trace, rule("opsq"), LEVELS["pool"])
+        seconds = min(seconds, time.perf_counter() - started)
+        cpu_seconds = min(cpu_seconds, time.process_time() - cpu)
     return {
-        "tasks": run.tasks, "seconds": round(time.perf_counter() - started, 2),
-        "cpu_seconds": round(time.process_time() - cpu, 2), "slot_hours": round(run.slot_hours, 1),
-        "late": run.late, "actions": run.actions,
+        "tasks": run.tasks, "seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2), "runs": DAY_RUNS,
+        "slot_hours": round(run.slot_hours, 1), "late": run.late, "actions": run.actions,
     }  # fmt: skip

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from benchmarks import history
+from opsq.clock import ManualClock
 from opsq.events.cluster import Cluster
 from opsq.events.records import DepthSample
 from opsq.events.store import Store
+from opsq.web.audit import Entry, Trail
 from opsq.wire.event import Event
 
 DAY_S: Final = 86_400.0
@@ -50,9 +52,13 @@ def fill(store: Store, tasks: int) -> None:
         cluster.observe_depth(DepthSample(name, ready, now, 4, 0.2 * ready, 3))
     cluster.apply([], now)
     store.write(cluster.take())
+    clock = ManualClock(now - _AUDITED)
+    trail = Trail(store, clock)
     for n in range(_AUDITED):
-        told = {"who": "anna", "how": "session", "what": "task-retry", "target": f"t{n}", "effect": "sent", "n": n}
-        store.note(now - n, json.dumps(told).encode())
+        clock.advance(1.0)
+        told = {"state": "FAILURE", "type": "shop.tasks.pay", "queue": "mail", "worker": history.WORKERS[0]}
+        trail.note(Entry(at=0.0, who="anna", how="session", source="10.0.0.7", act="task-retry", target=f"t{n}",
+                         outcome="done", message="sent", before=told))  # fmt: skip
     while store.index():
         pass
 

@@ -7,13 +7,10 @@ it. opsq's own repeated lines collapse ("×57 in 30 s"); those of tasks never do
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from typing import Final, TextIO
@@ -26,7 +23,7 @@ from opsq.settings import Settings
 
 __all__ = [
     "ConsoleFormatter", "JsonFormatter", "LogConfig", "LogHandler", "bind", "bound", "config_from",
-    "file_name", "get_task_logger", "pop", "push", "redirect_output", "setup",
+    "file_name", "get_task_logger", "pop", "push", "setup",
 ]  # fmt: skip
 
 _CONTEXT: Final[ContextVar[Fields]] = ContextVar("opsq_log_fields", default=NO_FIELDS)
@@ -203,40 +200,6 @@ def setup(config: LogConfig, stream: TextIO | None = None) -> LogHandler:
         root.addHandler(handler)
         root.setLevel(config.level.upper())
     return handler
-
-
-@contextmanager
-def redirect_output(level: str = "WARNING", logger: str = "opsq.redirected") -> Iterator[None]:
-    """Turn what is printed, to standard output and error, into log lines until the block ends."""
-    stream = _LineLogger(logging.getLogger(logger), logging.getLevelNamesMapping()[level.upper()])
-    with redirect_stdout(stream), redirect_stderr(stream):
-        yield
-
-
-class _LineLogger(io.TextIOBase):
-    """A stream whose lines become log records; a handler that prints here again is not fed its own lines."""
-
-    def __init__(self, logger: logging.Logger, level: int) -> None:
-        super().__init__()
-        self._logger = logger
-        self._level = level
-        self._local = threading.local()
-
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def write(self, text: str) -> int:
-        """Log each line of ``text`` that is not empty."""
-        if not getattr(self._local, "busy", False):
-            self._local.busy = True
-            try:
-                for line in text.splitlines():
-                    if line.strip():
-                        self._logger.log(self._level, "%s", line.rstrip())
-            finally:
-                self._local.busy = False
-        return len(text)
 
 
 def _formatter(config: LogConfig, stream: TextIO) -> logging.Formatter:

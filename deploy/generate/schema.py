@@ -110,7 +110,8 @@ def _placed() -> dict[str, Schema]:
         "settings": {"$ref": "#/definitions/settings"},
         "resources": _closed({"requests": _TABLE, "limits": _TABLE, "claims": _LIST}),
         "nodeSelector": _TABLE, "tolerations": _LIST, "affinity": _TABLE, "priorityClassName": _TEXT,
-        "podAnnotations": _TABLE, "podLabels": _TABLE,
+        "podAnnotations": _TABLE, "podLabels": _TABLE, "podDisruptionBudget": _budget(),
+        "topologySpread": _FLAG, "topologySpreadConstraints": _LIST,
     }  # fmt: skip
 
 
@@ -131,9 +132,9 @@ def _group() -> Schema:
         "enabled": _FLAG, "replicas": _whole(0), "queues": _TEXTS, "excludeQueues": _TEXTS, "pool": pools,
         "concurrency": _whole(1, 100_000),
         "poolAutoscale": _closed({"min": _whole(0), "max": _whole(1, none=True)}),
-        "extraArgs": _TEXTS, "env": _LIST, "envFrom": _LIST, "autoscaling": scaling, "podDisruptionBudget": _budget(),
+        "extraArgs": _TEXTS, "env": _LIST, "envFrom": _LIST, "autoscaling": scaling,
         "terminationGracePeriodSeconds": _whole(1, none=True), "updateStrategy": _TABLE, "probes": _probes(),
-        "topologySpread": _FLAG, "topologySpreadConstraints": _LIST, "volumes": _LIST, "volumeMounts": _LIST,
+        "volumes": _LIST, "volumeMounts": _LIST,
     })  # fmt: skip
 
 
@@ -159,7 +160,7 @@ def _monitor() -> Schema:
         **_placed(),
         "enabled": _FLAG, "replicas": _whole(1), "port": _whole(1024, 65535),
         "urlPrefix": {"type": "string", "pattern": "^(/[^/]+)*$"}, "allowedHosts": _TEXTS, "history": history,
-        "podDisruptionBudget": _budget(), "terminationGracePeriodSeconds": _whole(10), "probes": _probes(),
+        "terminationGracePeriodSeconds": _whole(10), "probes": _probes(),
         "service": _closed(service),
     })  # fmt: skip
 

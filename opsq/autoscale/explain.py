@@ -48,7 +48,11 @@ INPUTS: Final[Mapping[str, str]] = {
     "io_pressure": "Disk pressure",
     "gauge": "Own measure",
     "gauge_per_slot": "of it a slot",
+    "due_in": "Due in",
+    "due_tasks": "Brings",
 }
+#: Inputs that are of an entry of a schedule, not of a queue.
+OF_ENTRIES: Final = frozenset({"due_in", "due_tasks"})
 MODES: Final[Mapping[str, str]] = {
     "live": "live",
     "local": "live, own signals only",

@@ -9,7 +9,7 @@ import msgspec
 
 from opsq.autoscale.arrivals import dispersion, waiting_ages
 from opsq.autoscale.groups import Group
-from opsq.autoscale.observation import Gauge, Observation, QueueView
+from opsq.autoscale.observation import Due, Gauge, Observation, QueueView
 from opsq.autoscale.presets import Limits
 from opsq.events import sketch
 from opsq.events.records import WorkerItem
@@ -59,9 +59,10 @@ def observe(group: Group, views: Views, limits: Limits, stands: Standing) -> Obs
     queues = tuple(_queue(name, one, views, limits, now) for name, one in signals.items())
     ended = {name: one.done_60_s * LONG_S for name, one in signals.items()}
     failed = sum((one.failed_share or 0.0) * ended[name] for name, one in signals.items())
+    due = tuple(Due(name=one.name, in_s=one.in_s, tasks=one.tasks) for one in views.upcoming(group.queues, now))
     return Observation(
         at=stands.at, have=stands.have, starting=stands.starting, running=stands.running, queues=queues,
-        age_s=max(0.0, *ages), finished=int(sum(ended.values())), failed=int(failed), gauge=stands.gauge,
+        age_s=max(0.0, *ages), finished=int(sum(ended.values())), failed=int(failed), gauge=stands.gauge, due=due,
         throughput=sum(one.done_15_s for one in signals.values()), spent=stands.spent,
     )  # fmt: skip
 

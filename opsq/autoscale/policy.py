@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import NamedTuple
 
 import msgspec
 
@@ -38,9 +37,11 @@ _STEADY = "{:.3g} tasks/s of {:.3g} s keep {:.3g} slots busy, and `{}` waits at 
 _DRAIN = "{:.0f} tasks wait in `{}`, the oldest {:.1f} s of {:g} s, at {:.2g} s each"
 _USEFUL = "{} run and {:.0f} wait: more slots would be idle"
 _GAUGE = "the own measure is {:g} and a slot takes {:g}"
+_DUE = "`{}` is due in {:.0f} s with {:.0f} tasks"
+_DUE_SEVERAL = "`{}` and {} more are due from {:.0f} s on with {:.0f} tasks"
 
 
-class Load(NamedTuple):
+class Load(msgspec.Struct, frozen=True):
     """One queue, cleaned: nothing missing, nothing negative. busy: slots that its short tasks keep busy on average."""
 
     name: str
@@ -54,7 +55,7 @@ class Load(NamedTuple):
     busy: float
 
 
-class Need(NamedTuple):
+class Need(msgspec.Struct, frozen=True):
     """Slots to grow to and slots to keep, between them the dead band; what set it, and what kept it lower."""
 
     grow: int
@@ -92,7 +93,7 @@ def decide(seen: Observation, history: History, limits: Limits) -> Decision:
 
 def is_burst(waiting: float, have: int) -> bool:
     """Whether to decide at once instead of at the next tick: many more messages wait than there are slots."""
-    return waiting > BURST * max(1, have)
+    return waiting > BURST * (have or 1)
 
 
 def _bad(value: float | None) -> bool:
@@ -108,7 +109,6 @@ def _visible(seen: Observation, limits: Limits) -> tuple[str, Sequence[QueueView
 def _clean(queues: Sequence[QueueView], seen: Observation, limits: Limits) -> list[Load] | None:
     """Make loads of what was seen; None when a number that matters is missing, negative or NaN."""
     loads = []
-    failing = guards.failing(seen)
     for queue in queues:
         target = limits.target(queue.name)
         depth, rate, service, ages = queue.depth, queue.rate, queue.service_s, queue.ages
@@ -120,9 +120,8 @@ def _clean(queues: Sequence[QueueView], seen: Observation, limits: Limits) -> li
         if min(parts) < 0 or not math.isfinite(sum(parts)):
             return None
         if limits.preset.fast:
-            service = max(service, _service_now(queue))
-            rate = max(rate, _surely(queue.rate_now, limits.short_window_s))
-        if failing and queue.retry_rate:
+            service, rate = _service_now(queue, service), _rate_now(queue, rate, limits.short_window_s)
+        if queue.retry_rate and guards.failing(seen):
             rate = max(0.0, rate - queue.retry_rate)
         spread = min(queue.dispersion, MAX_DISPERSION) + min(queue.service_cv2, MAX_VARIATION)
         if depth and not ages:
@@ -133,20 +132,21 @@ def _clean(queues: Sequence[QueueView], seen: Observation, limits: Limits) -> li
     return loads
 
 
-def _service_now(queue: QueueView) -> float:
-    """The run time that the short window proves."""
+def _service_now(queue: QueueView, long: float) -> float:
+    """The run time that the short window proves, where that is more than over the long one."""
     mean, count = queue.service_now_s, queue.service_now_count
-    if mean is None or count <= 0 or not 0 < mean < math.inf:
-        return 0.0
-    return mean * (1 - SURE * math.sqrt(queue.service_cv2 / count))
+    if mean is None or count <= 0 or not long < mean < math.inf:
+        return long
+    return max(long, mean * (1 - SURE * math.sqrt(queue.service_cv2 / count)))
 
 
-def _surely(rate: float | None, window_s: float) -> float:
-    """The rate that ``rate`` proves, counted over a window: chance explains the rest."""
-    if rate is None or not 0 < rate < math.inf or window_s <= 0:
-        return 0.0
+def _rate_now(queue: QueueView, long: float, window_s: float) -> float:
+    """The rate that the short window proves, where that is more than over the long one: chance explains the rest."""
+    rate = queue.rate_now
+    if rate is None or not long < rate < math.inf or window_s <= 0:
+        return long
     count = rate * window_s
-    return max(0.0, count - SURE * math.sqrt(count)) / window_s
+    return max(long, (count - SURE * math.sqrt(count)) / window_s)
 
 
 def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
@@ -155,7 +155,8 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
     for load in loads:
         occupied += load.occupied
         waiting += load.depth
-        strictest_s = min(strictest_s, load.slo_s)
+        if load.slo_s < strictest_s:
+            strictest_s = load.slo_s
     keep, steady = _steady(loads, limits, occupied)
     bounds, winner, lasting = [steady], steady, keep + occupied
     if waiting:
@@ -164,10 +165,11 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
     if gauge is not None and gauge.value is not None:
         slots = gauge.value / max(gauge.per_slot, 1e-9)
         bounds.append(Bound("gauge", "need", slots, _GAUGE, (gauge.value, gauge.per_slot)))
-    for bound in bounds[1:]:
-        lasting = max(lasting, bound.value)
+    for bound in bounds:
         if bound.value > winner.value:
             winner = bound
+    if winner is not steady:
+        lasting = max(lasting, winner.value)
     most = winner.value
     if gauge is None:
         useful = seen.running + waiting
@@ -175,13 +177,17 @@ def _need(seen: Observation, loads: list[Load], limits: Limits) -> Need:
             coming = sum([load.rate for load in loads]) * (limits.startup_s + limits.tick_s)
             useful += coming + 2 * math.sqrt(coming)
         bounds.append(Bound("useful", "cap", useful, _USEFUL, (seen.running, waiting)))
-        capped_by = "useful" if useful < most else None
-        most, lasting = min(most, useful), min(lasting, useful)
+        if useful < most:
+            most, capped_by = useful, "useful"
+        if useful < lasting:
+            lasting = useful
     due = _due(seen, loads, limits) if seen.due else None
     if due is not None:
+        if due.value > most:
+            # What is only due waits in no queue yet: that more slots would be idle now says nothing against it.
+            winner, capped_by = due, None
+            bounds = [bound for bound in bounds if bound.kind == "need"]
         bounds.append(due)
-        capped_by = capped_by if due.value < most else None
-        winner = due if due.value > winner.value else winner
         most, lasting = max(most, due.value), max(lasting, due.value)
     grow = keep = math.ceil(most - 1e-9)
     if lasting != most:
@@ -252,7 +258,10 @@ def _due(seen: Observation, loads: list[Load], limits: Limits) -> Bound | None:
     slo_s = min((load.slo_s for load in loads), default=limits.slo_s)
     tasks = sum(1.0 if one.tasks is None or _bad(one.tasks) else one.tasks for one in soon)
     slots = min(tasks, seen.running + math.ceil(tasks * service / (limits.preset.patience * slo_s)))
-    return Bound("due", "need", slots, "`{}` is due in {:.0f} s with {:.0f} tasks", (soon[0].name, soon[0].in_s, tasks))
+    first, others = soon[0], len({one.name for one in soon}) - 1
+    if others:
+        return Bound("due", "need", slots, _DUE_SEVERAL, (first.name, others, first.in_s, tasks))
+    return Bound("due", "need", slots, _DUE, (first.name, first.in_s, tasks))
 
 
 def _settle(seen: Observation, history: History, limits: Limits, need: Need, mode: str) -> Decision:
@@ -270,14 +279,14 @@ def _settle(seen: Observation, history: History, limits: Limits, need: Need, mod
         bounds.append(Bound("most", "cap", limits.most, "at most {} slots are allowed", (limits.most,)))
     if floor > need.grow:
         winner, capped_by = "min", None
-        bounds.append(Bound("min", "floor", floor, "never fewer than {}", (floor,)))
+        bounds.append(Bound("min", "floor", floor, "no more is needed, and {} at least are kept", (floor,)))
     # What fails now may need its slots again in a moment: an error spike frees nothing.
     running = seen.have if guards.failing(seen) else seen.running
     span, unit = limits.span, limits.unit
-    want = keep = _within(max(floor, min(need.grow, cap)), unit, span)
+    want = keep = _within(need.grow if need.grow < cap else cap, floor, unit, span)
     if need.keep != need.grow:
-        keep = _within(max(floor, min(need.keep, cap)), unit, span)
-    sizes = want, keep, _within(max(floor, running), unit, span)
+        keep = _within(need.keep if need.keep < cap else cap, floor, unit, span)
+    sizes = want, keep, _within(running, floor, unit, span)
     idle = not (need.grow or seen.running)
     since = (seen.at if history.idle_since is None else history.idle_since) if idle else None
     target, history, left_s, noisy = _step(seen, history, limits, sizes, since, span)
@@ -289,7 +298,7 @@ def _settle(seen: Observation, history: History, limits: Limits, need: Need, mod
 
 def _floor(seen: Observation, history: History, limits: Limits) -> int:
     """Fewest slots now: the user's, a time window's, and the last one until the group was idle for long."""
-    floor = max(limits.fewest, seen.scheduled_min)
+    floor = limits.fewest if limits.fewest > seen.scheduled_min else seen.scheduled_min
     if floor or not seen.have:
         return floor
     near = any(0 <= one.in_s <= limits.startup_s + limits.zero_after_s for one in seen.due)
@@ -298,13 +307,17 @@ def _floor(seen: Observation, history: History, limits: Limits) -> int:
     return 0 if idle and not near else 1
 
 
-def _within(slots: float, unit: int, span: tuple[int, int]) -> int:
-    """``slots`` as whole units, between the bounds."""
+def _within(slots: float, floor: int, unit: int, span: tuple[int, int]) -> int:
+    """``slots`` as whole units, not below ``floor`` and between the bounds."""
     whole = math.ceil(slots - 1e-9)
+    if whole < floor:
+        whole = floor
     if unit > 1:
         whole = -(-whole // unit) * unit
     lowest, highest = span
-    return lowest if whole < lowest else min(whole, highest)
+    if whole < lowest:
+        return lowest
+    return whole if whole < highest else highest
 
 
 def _step(
@@ -322,8 +335,8 @@ def _step(
     if turns and at - turns[0] > limits.flap_window_s:
         turns = tuple([turn for turn in turns if at - turn <= limits.flap_window_s])
     factor = _patience_factor(len(turns), limits) if turns else 1
-    hold_s = (kind.hold_s if limits.unit == 1 else kind.replica_hold_s) * factor
-    price = (kind.idle_price if limits.unit == 1 else kind.replica_price) * factor
+    hold_s, price = (kind.hold_s, kind.idle_price) if limits.unit == 1 else (kind.replica_hold_s, kind.replica_price)
+    hold_s, price = hold_s * factor, price * factor
     wants, old = history.wants, 0
     while old < len(wants) and at - wants[old][0] >= hold_s:
         old += 1
@@ -331,18 +344,21 @@ def _step(
     passed = 0.0 if history.at is None else at - history.at
     waste, direction, grown_at, grown = history.waste, history.direction, history.grown_at, history.grown
     target, left_s = have, 0.0
-    lowest, highest = span
-    if have > highest or have < lowest or have % max(1, limits.unit):
-        target, waste = _within(have, limits.unit, (lowest, highest)), 0.0
+    fitting = _within(have, 0, limits.unit, span)
+    if have != fitting:
+        target, waste = fitting, 0.0
     elif want > have and want - have >= max(1, math.floor(LEAST_GROWTH * have)):
         target, waste, grown_at, grown = want, 0.0, at, (at, have, seen.throughput)
     elif keep < have:
-        peak = max([busy, *[slots for _, slots in wants]])
+        peak = busy
+        for _, slots in wants:
+            if slots > peak:
+                peak = slots
         waste = waste + (have - peak) * passed if peak < have else 0.0
-        since = at - max(grown_at if grown_at is not None else -math.inf, wants[0][0])
-        left_s = max(0.0, hold_s - passed - since)
+        since = wants[0][0] if grown_at is None or grown_at < wants[0][0] else grown_at
+        left_s = max(0.0, hold_s - passed - (at - since))
         if peak < have and waste >= price and left_s <= 0:
-            target, waste = max(peak, lowest), 0.0
+            target, waste = peak, 0.0
     else:
         waste = 0.0
     if target != have:
@@ -366,7 +382,7 @@ def _patience_factor(turns: int, limits: Limits) -> int:
 
 def _kept(seen: Observation, history: History, limits: Limits, name: str, text: str) -> Decision:
     """Hold: as many as now, within the bounds."""
-    target = _within(seen.have, limits.unit, limits.span)
+    target = _within(seen.have, 0, limits.unit, limits.span)
     at = seen.at if math.isfinite(seen.at) else history.at
     return Decision(
         at=seen.at, have=seen.have, target=target, want=target, mode="blind",

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from opsq.autoscale.decision import Decision
-from opsq.autoscale.observation import Machine, Observation, QueueView
+from opsq.autoscale.observation import Due, Machine, Observation, QueueView
 from opsq.autoscale.presets import Limits
 
 #: Queues whose inputs are kept; of more, those with the most to do.
 MOST_QUEUES: Final = 8
+#: Entries of schedules that are kept, each with its next tick: those due first.
+MOST_DUE: Final = 4
 _DIGITS: Final = 4
 
 
@@ -50,7 +52,8 @@ def record_of(
 
 
 def signals_of(seen: Observation) -> Iterator[tuple[str, str, float | None, str, float]]:
-    """What the decision looked at: (of what, name, value, unit, age in seconds)."""
+    """What the decision looked at: (of what, name, value, unit, age in seconds); of a queue, of an entry of a schedule,
+    or of the whole."""
     age_s = _number(seen.age_s)
     queues = sorted(seen.queues, key=_busiest)[:MOST_QUEUES]
     for queue in queues:
@@ -60,6 +63,7 @@ def signals_of(seen: Observation) -> Iterator[tuple[str, str, float | None, str,
     if seen.gauge is not None:
         yield "", "gauge", _number(seen.gauge.value), "", seen.gauge.age_s
         yield "", "gauge_per_slot", seen.gauge.per_slot, "", 0.0
+    yield from _of_schedules(seen.due)
 
 
 def _of_queue(queue: QueueView, age_s: float) -> Iterator[tuple[str, str, float | None, str, float]]:
@@ -90,6 +94,15 @@ def _of_machine(machine: Machine) -> Iterator[tuple[str, str, float | None, str,
     for name, value, unit in rows:
         if value is not None:
             yield "", name, _number(value), unit, 0.0
+
+
+def _of_schedules(ticks: tuple[Due, ...]) -> Iterator[tuple[str, str, float | None, str, float]]:
+    first: dict[str, Due] = {}
+    for due in ticks:
+        first.setdefault(due.name, due)
+    for due in list(first.values())[:MOST_DUE]:
+        yield due.name, "due_in", _number(due.in_s), "s", 0.0
+        yield due.name, "due_tasks", _number(due.tasks), "tasks", 0.0
 
 
 def _busiest(queue: QueueView) -> tuple[float, str]:

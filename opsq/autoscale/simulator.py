@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 
 import msgspec
 
+from opsq.autoscale.arrivals import PLACES
 from opsq.autoscale.decision import Decision, History
 from opsq.autoscale.observation import Due, Machine, Observation, QueueView
 from opsq.autoscale.policy import is_burst
@@ -27,12 +28,12 @@ SHORT_S = 15
 #: Run times are read over the long window, or over so much more when too few tasks ended in it.
 RARE_S = 600
 ENOUGH = 50
-#: Places of a queue whose ages a policy is told.
-PLACES = 4
 #: Tasks that tell whether most fail.
 LAST = 20
 CHECK_S = 0.1
 BURST_CHECK_S = 0.1
+#: Values looked at to find where a quantile lies.
+SAMPLE = 1000
 #: A schedule entry's tasks are those that come within this time of it.
 BROUGHT_S = 2.0
 
@@ -91,6 +92,7 @@ class _Course:
         self.actions = 0
         self.lanes = [_LaneView(trace, rank, self.slots, limits) for rank in range(len(trace.lanes))]
         self.failing = [lane for lane in self.lanes if lane.failed]
+        self.dim = trace.dark is not None or trace.hidden is not None
 
     def run(self) -> Run:
         rule, slots, seconds = self.rule, self.slots, self.trace.seconds
@@ -123,10 +125,12 @@ class _Course:
         """Between two ticks, decide as soon as the burst has come that will be there at the next."""
         if is_burst(self._waiting(since), self.slots.have):
             return  # it was there at the last tick
-        at = since
+        at, slots = since, self.slots
         while (at := at + BURST_CHECK_S) < until - 1e-9:
-            self.slots.advance(at)
-            if is_burst(self._waiting(at), self.slots.have):
+            if self.shared is None and not is_burst(self._waiting(at), slots.have):
+                continue  # there is none even if none of them started
+            slots.advance(at)
+            if is_burst(self._waiting(at), slots.have):
                 self._apply(self._decide(at), at)
                 return
 
@@ -148,16 +152,9 @@ class _Course:
         return self.rule.decide(self._see(now), self.history, self.limits)
 
     def _see(self, now: float) -> Observation:
-        slots, trace, reads = self.slots, self.trace, self.rule.reads
+        slots, lanes = self.slots, self.lanes
         running, starting = slots.look(now)
-        age_s = 0.0
-        if reads != "local" and trace.dark is not None and trace.dark[0] <= now < trace.dark[1]:
-            age_s = now - trace.dark[0]
-        ages = True
-        if trace.hidden is not None and trace.hidden[0] <= now < trace.hidden[1]:
-            ages = reads == "local"
-            age_s = now - trace.hidden[0] if reads == "broker" else age_s
-        lanes = self.lanes
+        age_s, ages = self._sight(now) if self.dim else (0.0, True)
         views = (lanes[0].view(now, ages),) if len(lanes) == 1 else tuple([lane.view(now, ages) for lane in lanes])
         finished = failed = 0
         for lane in self.failing:
@@ -166,8 +163,19 @@ class _Course:
         return Observation(
             at=now, have=slots.have, starting=starting, running=running, queues=views, age_s=age_s,
             local=views if self.limits.unit == 1 else None, machine=self._machine() if self.shared else None,
-            due=self._due(now) if trace.schedule else (), finished=finished, failed=failed,
+            due=self._due(now) if self.trace.schedule else (), finished=finished, failed=failed,
         )  # fmt: skip
+
+    def _sight(self, now: float) -> tuple[float, bool]:
+        """How old the queue signals are, and whether they tell how long messages have waited."""
+        dark, hidden, reads = self.trace.dark, self.trace.hidden, self.rule.reads
+        age_s, ages = 0.0, True
+        if reads != "local" and dark is not None and dark[0] <= now < dark[1]:
+            age_s = now - dark[0]
+        if hidden is not None and hidden[0] <= now < hidden[1]:
+            ages = reads == "local"
+            age_s = now - hidden[0] if reads == "broker" else age_s
+        return age_s, ages
 
     def _machine(self) -> Machine:
         trace, shared = self.trace, self.shared
@@ -230,10 +238,14 @@ def late_tasks(arrivals: Sequence[float], waits: Sequence[float], slo_s: float, 
 
 def quantile(values: Sequence[float], part: float) -> float:
     """The value, none of them negative, below which ``part`` of ``values`` lie; 0 for none."""
-    # Most are 0, which needs no sorting.
-    ordered = sorted(filter(None, values))
-    place = min(len(values) - 1, int(part * len(values))) - (len(values) - len(ordered))
-    return ordered[place] if place >= 0 and ordered else 0.0
+    if not values:
+        return 0.0
+    above = len(values) - min(len(values) - 1, int(part * len(values)))
+    # A sample tells which are high enough to be worth sorting.
+    sample = sorted(values[:: max(1, len(values) // SAMPLE)])
+    least = sample[int(0.9 * part * len(sample))]
+    ordered = sorted([value for value in values if value > least])
+    return ordered[-above] if above <= len(ordered) else sorted(values)[-above]
 
 
 class _LaneView:
@@ -247,31 +259,34 @@ class _LaneView:
         self.failed = sorted(lane.failed)
         self.retried = sorted(lane.retried)
         seconds = [float(second) for second in range(int(trace.seconds) + 3)]
-        #: How many have come up to each whole second, and the squares of how many came within each before it.
-        self._upto = [bisect_right(lane.arrivals, second) for second in seconds]
-        before = [bisect_left(lane.arrivals, second) for second in seconds]
-        self._squares = list(accumulate([(more - some) ** 2 for some, more in pairwise(before)], initial=0))
+        none = [0] * LONG_S
+        #: How many have come up to each whole second, from a minute before the first; and the squares of how many
+        #: came within each second before it.
+        self._upto = none + [bisect_right(lane.arrivals, second) for second in seconds]
+        before = [0] + [
+            bisect_left(lane.arrivals, second, *counts)
+            for second, counts in zip(seconds[1:], pairwise(self._upto[LONG_S:]), strict=True)
+        ]
+        squares = [(more - some) ** 2 for some, more in pairwise(before)]
+        self._squares = none + list(accumulate(squares, initial=0))
 
     def waiting(self, at: float) -> int:
         """How many would wait at ``at`` if none of those that wait now had started."""
-        started = len(self.waits) if self.shared is None else self.shared.started
-        waiting = self._arrived(at) - started
-        return waiting if waiting > 0 else 0
-
-    def _arrived(self, at: float) -> int:
         second = int(at)
-        return self._upto[second] if second == at else bisect_right(self.arrivals, at)
+        arrived = self._upto[second + LONG_S] if second == at else bisect_right(self.arrivals, at)
+        return arrived - (len(self.waits) if self.shared is None else self.shared.started)
 
     def view(self, now: float, ages: bool) -> QueueView:
         started = len(self.waits) if self.shared is None else self.shared.started
-        arrived = self._arrived(now)
-        if arrived < started:
-            arrived = started
-        depth = arrived - started
+        second = int(now)
+        if second == now:
+            counts = self._upto
+            arrived, before, lately = counts[second + LONG_S], counts[second], counts[second + LONG_S - SHORT_S]
+        else:
+            arrived, before, lately = [bisect_right(self.arrivals, now - ago) for ago in (0, LONG_S, SHORT_S)]
+        depth, long, short = arrived - started, arrived - before, arrived - lately
         window = LONG_S if now >= LONG_S else now or 1.0
-        long = arrived - (self._arrived(now - LONG_S) if now >= LONG_S else 0)
-        short = arrived - (self._arrived(now - SHORT_S) if now >= SHORT_S else 0)
-        totals = self.ledger.upto(int(now))
+        totals = self.ledger.upto(second)
         service, variation = self._service(totals)
         recent, recently = self._recent(totals)
         again = 0.0
@@ -281,7 +296,7 @@ class _LaneView:
         return QueueView(
             name=self.name, depth=float(depth), ages=self._ages(now, started, depth) if depth and ages else (),
             rate=long / window, rate_now=short / (window if window < SHORT_S else SHORT_S), retry_rate=again,
-            dispersion=self._dispersion(now, long, window), service_s=service, service_cv2=variation,
+            dispersion=self._dispersion(second, long, window), service_s=service, service_cv2=variation,
             service_now_s=recent, service_now_count=recently,
             occupied=float(self.ledger.occupied(now)) if self.ledger.long else 0.0,
         )  # fmt: skip
@@ -290,13 +305,11 @@ class _LaneView:
         places, arrivals = min(PLACES, depth), self.arrivals
         return tuple([now - arrivals[started + depth * place // places] for place in range(places)])
 
-    def _dispersion(self, now: float, count: int, window: float) -> float:
-        second = int(now)
+    def _dispersion(self, second: int, count: int, window: float) -> float:
         if count == 0 or window < 2:
             return 1.0
         mean, squares = count / window, self._squares
-        square = (squares[second] - squares[second - LONG_S if second > LONG_S else 0]) / window
-        variance = square - mean * mean
+        variance = (squares[second + LONG_S] - squares[second]) / window - mean * mean
         return variance / mean if variance > 0 else 0.0
 
     def _service(self, totals: Sequence[tuple[int, float, float]]) -> tuple[float | None, float]:

@@ -51,10 +51,6 @@ class SharedSlots(Slots):
         """Slots that run a task, and slots that are starting."""
         return len(self._running), len(self._ready)
 
-    def arrived(self, rank: int, now: float) -> int:
-        """How many tasks have come; those that must start again count as not started."""
-        return super().arrived(rank, now)
-
     @property
     def started(self) -> int:
         """How many tasks have started and not been given back."""

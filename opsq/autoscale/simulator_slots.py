@@ -197,7 +197,3 @@ class Slots:
     def arrived(self, rank: int, now: float) -> int:
         """How many tasks of a lane have come up to ``now``."""
         return bisect_right(self.arrivals[rank], now, len(self.waits[rank]))
-
-    def close(self, now: float) -> None:
-        """Account for the rest: what runs at the end is paid until then only."""
-        self.pay(now)

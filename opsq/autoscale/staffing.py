@@ -34,12 +34,14 @@ def steady_slots(load: float, decay: float, eps_grow: float, eps_keep: float) ->
     """
     if load <= 0:
         return 0, 0
-    blocked, count, grow = 1.0, int(load), 0
+    # The recursion for 1/B is the shorter one; for next to no load it is infinite, and B is 0.
+    inverse, count, grow = 1.0, int(load), 0
     for busy in range(1, count + 1):
-        blocked = load * blocked / (busy + load * blocked)
+        inverse = inverse * busy / load + 1.0
     while True:
         count += 1
-        blocked = load * blocked / (count + load * blocked)
+        inverse = inverse * count / load + 1.0
+        blocked = 1.0 / inverse
         waits = blocked / (1.0 - (load / count) * (1.0 - blocked))
         late = waits * math.exp(-(count - load) * decay)
         if not grow and late <= eps_grow:
@@ -57,10 +59,10 @@ def drain_slots(pieces: Iterable[tuple[float, float]], ready: int, startup_s: fl
     need = work = 0.0
     for left_s, seconds in sorted(pieces):
         work += seconds
-        budget = max(left_s, least_s)
-        slots = work / budget
+        slots = work / (left_s if left_s > least_s else least_s)
         if slots > ready:
             # What is ready works while the rest starts; only what is left over needs more.
             slots = max(ready, (work - ready * startup_s) / max(left_s - startup_s, least_s))
-        need = max(need, slots)
+        if slots > need:
+            need = slots
     return need

@@ -274,6 +274,10 @@ class Declared:
                 declare_exchange(self._channel, spec)
         self._known[key] = spec
 
+    def forget(self) -> None:
+        """Declare everything anew, each when it is next needed."""
+        self._known.clear()
+
 
 def declare_queue(channel: Any, spec: QueueSpec) -> None:
     """Make sure a queue, its exchanges and its bindings exist, through any kombu channel."""

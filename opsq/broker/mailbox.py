@@ -27,11 +27,6 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._settlements)
 
-    @property
-    def has_calls(self) -> bool:
-        """Whether somebody asked for a call."""
-        return bool(self._calls)
-
     def post(self, items: Sequence[Settlement]) -> None:
         """Leave settlements."""
         self._settlements.extend(items)

@@ -152,15 +152,6 @@ def event_queue(
     )
 
 
-def broadcast_queue(exchange: str, unique: str) -> QueueSpec:
-    """Return one worker's own queue of a broadcast exchange. Source: celery-protocol.md A.12."""
-    return QueueSpec(
-        name=f"bcast.{unique}",
-        exchange=ExchangeSpec(name=exchange, type="fanout"),
-        auto_delete=True,
-    )
-
-
 def worker_queue(node: str) -> QueueSpec:
     """Return the queue that only the worker ``node`` reads (``worker_direct``). Source: celery-protocol.md A.12."""
     return QueueSpec(name=f"{node}.dq2", exchange=ExchangeSpec(name="C.dq2"), routing_key=node)

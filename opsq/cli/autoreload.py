@@ -44,6 +44,8 @@ def generations(command: Command) -> Command:
     def with_generations(state: CliState, *, standby_fd: int | None, **options: Any) -> int:
         if standby_fd is not None:
             return _be_generation(command, state, standby_fd, options)
+        if state.overrides.get("worker_autoreload"):
+            sys.dont_write_bytecode = True  # the keeper loads the app too, see ``_Words``
         if not options.get("explain"):
             settings = _reload_settings(state, options["background"] is not None)
             if settings is not None:

@@ -145,9 +145,9 @@ class _Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
 def _run(state: CliState, names: tuple[str, ...], reasons: bool, chosen: _Chosen) -> int:
     limits, trace = chosen.limits(), _trace(state, chosen)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     runs = [_one(trace, name, limits, explain=reasons or chosen.picture is not None) for name in names]
-    took_s = time.perf_counter() - started
+    took_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
     if chosen.picture is not None:
         draw = plot.svg if chosen.picture.suffix == ".svg" else plot.html
         chosen.picture.write_text(draw(trace, runs), encoding="utf-8")
@@ -159,6 +159,7 @@ def _run(state: CliState, names: tuple[str, ...], reasons: bool, chosen: _Chosen
                 "seconds": trace.seconds,
                 "tasks": trace.tasks,
                 "took_s": round(took_s, 3),
+                "cpu_s": round(cpu_s, 3),
                 "runs": found,
             }
         )

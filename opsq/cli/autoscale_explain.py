@@ -11,11 +11,11 @@ import click
 import msgspec
 
 from opsq.autoscale.account import Account, account
-from opsq.autoscale.explain import INPUTS, MODES, NAMES, decided_by, finding, input_text, reason
+from opsq.autoscale.explain import INPUTS, MODES, NAMES, OF_ENTRIES, decided_by, finding, input_text, reason
 from opsq.cli.output import json_flag, print_json
 from opsq.cli.state import CliState, app_options, pass_state
 from opsq.errors import ExitCode
-from opsq.events.decisions import DecisionItem, DecisionRow, item_of
+from opsq.events.decisions import DecidedSignal, DecisionItem, DecisionRow, item_of
 from opsq.events.stores import open_reader
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -118,11 +118,7 @@ def _say(name: str, found: list[DecisionItem], last: int, at: float) -> None:
         bounds = [f"{NAMES.get(one.name, one.name)} {_slots(one.slots)}" for one in newest.bounds if one.kind == kind]
         if bounds:
             click.echo(f"  {label:<7}  {' · '.join(bounds)}")
-    inputs = [
-        f"{INPUTS[one.name].lower()} {input_text(one.value, one.unit)}" + (f" in {one.queue}" if one.queue else "")
-        for one in newest.signals
-        if one.name in INPUTS and one.value is not None
-    ]
+    inputs = [_input(one) for one in newest.signals if one.name in INPUTS and one.value is not None]
     if inputs:
         click.echo(f"  inputs   {', '.join(inputs)}")
     for one in [each for each in found[1:] if each.changed][:last]:
@@ -131,6 +127,13 @@ def _say(name: str, found: list[DecisionItem], last: int, at: float) -> None:
     if newest.mode == "dry":
         used += f"; following it {day.decided_hours:.2f}, which saves {day.saved_hours:.2f}"
     click.echo(f"  a day    {used}")
+
+
+def _input(one: DecidedSignal) -> str:
+    said = f"{INPUTS[one.name].lower()} {input_text(one.value, one.unit)}"
+    if one.name in OF_ENTRIES:
+        return f"{one.queue} {said}"
+    return f"{said} in {one.queue}" if one.queue else said
 
 
 def _slots(value: float | None) -> str:

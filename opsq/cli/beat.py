@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import FrameType
@@ -22,6 +23,7 @@ from opsq.core.schedules.store import open_store, store_url
 from opsq.core.schedules.zones import zone_name, zone_named
 from opsq.core.worker.pidfile import PidFile
 from opsq.errors import ExitCode, StoreUnavailable
+from opsq.log_output import redirect_output
 from opsq.masking import mask_url
 
 EXAMPLES = """\b
@@ -74,7 +76,9 @@ def beat(
     told = logs.config_from(settings, worker=running.hostname)
     path = logs.file_name(settings.beat_logfile, running.hostname) if settings.beat_logfile else None
     logs.setup(replace(told, path=path))
-    return _run(running, settings.beat_pidfile, background)
+    printed = settings.worker_redirect_stdouts
+    with redirect_output(settings.worker_redirect_stdouts_level) if printed else nullcontext():
+        return _run(running, settings.beat_pidfile, background)
 
 
 def _run(running: Beat, pidfile: str | None, background: Background | None) -> int:

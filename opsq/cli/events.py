@@ -22,7 +22,8 @@ from opsq.cli.state import CliState, app_options, pass_state
 from opsq.cli.watching import stream_of
 from opsq.core.app import Opsq
 from opsq.errors import UsageError
-from opsq.events.snapshot import Polaroid, State
+from opsq.events.snapshot import Polaroid
+from opsq.events.state import State
 from opsq.events.stream import Stream
 from opsq.wire.event import Event, Malformed
 

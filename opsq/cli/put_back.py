@@ -41,6 +41,6 @@ def _forget_failure(app: Any, task_id: str) -> str | None:
     try:
         if result.state == FAILURE:
             result.forget()
-    except (OpsqError, NotImplementedError) as error:  # no store, or one that cannot forget: the next run overwrites it
+    except OpsqError as error:  # no store, or it is away: the next run overwrites what is there
         return str(error)
     return None

@@ -23,7 +23,7 @@ from opsq.cli.top_view import PANES, View, drawn, selected, task_row, worker_row
 from opsq.cli.watching import stream_of
 from opsq.core.app import Opsq
 from opsq.errors import BrokerUnavailable, OpsqError
-from opsq.events.snapshot import State
+from opsq.events.state import State
 from opsq.events.stream import Stream
 from opsq.wire.event import Event
 

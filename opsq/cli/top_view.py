@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from opsq.events.snapshot import State, Task, Worker
+from opsq.events.state import State, Task, Worker
 from opsq.wire.event import Event
 
 PANES: Final = ("workers", "tasks", "queues")

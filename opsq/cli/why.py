@@ -14,7 +14,7 @@ from opsq.cli.output import json_flag, print_json
 from opsq.cli.state import CliState, app_options, pass_state
 from opsq.cli.why_lost import found_elsewhere
 from opsq.cli.why_text import show
-from opsq.errors import ConfigError, ExitCode, OpsqError, StoreUnavailable
+from opsq.errors import ConfigError, ExitCode, OpsqError, StoreUnavailable, Unavailable
 from opsq.events.cluster import Cluster
 from opsq.events.diagnosis.asking import FleetAsker
 from opsq.events.diagnosis.diagnose import diagnose
@@ -58,15 +58,16 @@ def why(state: CliState, task_id: str, url: str | None, no_ask: bool, as_json: b
     """
     settings = state.load_settings()
     with _history(url or settings.resolved_store_url()) as (query, views), _asking(settings) as asker:
-        task = _find(query, task_id)
         now = time.time()
+        task, elsewhere = _find(query, task_id), "the workers were not asked"
         if task is None and not no_ask:
-            task = found_elsewhere(asker, settings, task_id)
+            task, elsewhere = found_elsewhere(asker, settings, task_id)
         if task is None:
-            return _nothing_known(task_id, as_json)
+            return _nothing_known(task_id, elsewhere, as_json)
         question = question_of(query, task, queue_of(task))
         looked = asker.look_at_broker(question) if no_ask or task.item.state in FINAL else asker.look(question)
-        stored = None if task.item.state in FINAL else _stored(state, task.item.id)
+        stored, lacks = (None, ()) if task.item.state in FINAL else _stored(state, task.item.id)
+        looked = msgspec.structs.replace(looked, lacks=(*looked.lacks, *lacks))
         case = task_case(sight(query, views), task, looked, now=now, lease_s=settings.lease_seconds, stored=stored)
         found = diagnose(case)
     if as_json:
@@ -114,17 +115,20 @@ def _find(query: Query, id: str) -> TaskDetail | None:
     return query.task(found[0].id) if found else None
 
 
-def _stored(state: CliState, id: str) -> str | None:
-    """Its state by the result store, None where there is none or it is away."""
+def _stored(state: CliState, id: str) -> tuple[str | None, tuple[str, ...]]:
+    """Its state by the result store, none where there is no store; and why that could not be found out."""
     try:
-        return str(state.load_app().AsyncResult(id).state)
-    except (OpsqError, NotImplementedError):
-        return None
+        return str(state.load_app().AsyncResult(id).state), ()
+    except Unavailable as error:
+        return None, (f"the result store did not answer: {error}",)
+    except OpsqError:  # no store, or no app that would name one
+        return None, ()
 
 
-def _nothing_known(id: str, as_json: bool) -> int:
+def _nothing_known(id: str, elsewhere: str, as_json: bool) -> int:
+    """Say so. elsewhere: what became of looking for it with workers and in queues."""
     help = (
-        "no event told of it, no worker has it, and no queue that could be looked into holds it. "
+        f"no event told of it; {elsewhere}. "
         "Is it the right broker (-b), and the whole beginning of the id? `opsq tasks` lists what is known; "
         "`opsq result` asks the result store."
     )

@@ -20,12 +20,13 @@ ANSWER_S = 1.0
 _STATES = {"active": states.STARTED, "reserved": states.RECEIVED, "scheduled": states.RECEIVED}
 
 
-def found_elsewhere(asker: FleetAsker, settings: Settings, id: str) -> TaskDetail | None:
-    """What workers or the queues know of the task; None when that is nothing, or nobody answers."""
+def found_elsewhere(asker: FleetAsker, settings: Settings, id: str) -> tuple[TaskDetail | None, str]:
+    """What workers or the queues know of the task; none and why, when that is nothing or they cannot be asked."""
     try:
-        return _with_a_worker(asker, id) or _in_a_queue(asker, settings, id)
-    except OpsqError:
-        return None
+        found = _with_a_worker(asker, id) or _in_a_queue(asker, settings, id)
+    except OpsqError as error:
+        return None, f"workers and queues could not be asked: {error}"
+    return found, "no worker has it, and no queue that could be looked into holds it"
 
 
 def _with_a_worker(asker: FleetAsker, id: str) -> TaskDetail | None:

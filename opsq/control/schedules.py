@@ -27,6 +27,7 @@ _EDITABLE: Final = (
     Argument("jitter", "number", "Seconds; each tick is sent up to so much later."),
     Argument("catch_up", "text", "What is sent of missed ticks: once, all or none."),
     Argument("deadline", "number", "Seconds; a tick later than this is not sent."),
+    Argument("brings", "any", "Tasks that a tick brings, a number or a table by queue; for autoscalers."),
 )
 
 

@@ -6,6 +6,7 @@ up with floods and counts what is lost.
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 from opsq import plugins
 from opsq.broker.message import Delivery
 from opsq.broker.topology import event_exchange, event_queue
-from opsq.core.event_state import State
 from opsq.errors import BrokerUnavailable
 from opsq.wire.event import Event, event_to_wire, parse_events
 
 if TYPE_CHECKING:
     from opsq.core.app import Opsq
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[dict[str, Any]], Any]
 EVERYTHING: Final = "*"
@@ -52,9 +54,10 @@ class Events:
         """A dispatcher for the block."""
         yield EventDispatcher(self._app, hostname)
 
-    def State(self, callback: Callable[[State, dict[str, Any]], Any] | None = None, **limits: Any) -> State:
-        """What events have told, in memory: see ``event_state.py``."""
-        return State(callback, **limits)
+    def State(self, callback: Callable[[Any, dict[str, Any]], Any] | None = None, **limits: Any) -> Any:
+        """What events have told, in memory: an ``opsq.events.state.State``."""
+        make: Any = plugins.resolve("opsq.events.state:State")
+        return make(callback, **limits)
 
 
 class EventReceiver:
@@ -81,9 +84,10 @@ class EventReceiver:
         while not self.should_stop:
             try:
                 self._receive(timeout, wakeup and first)
-            except BrokerUnavailable:
+            except BrokerUnavailable as error:
                 if first:
                     raise
+                log.warning("no events are received just now, trying again", extra={"error": str(error)})
                 time.sleep(RETRY_S)
             first = False
         if self._timed_out:

@@ -15,17 +15,17 @@ _EVERY_S: Final = 0.1
 _WIDTH: Final = 24
 
 
-def progress_of(wanted: Any) -> Report:
+def progress_of(wanted: Any, total: int | None = None) -> Report:
     """What to pass the steps of a plan through.
 
-    wanted: none shows nothing; true shows a line on standard error when that is a terminal; a function
-    is called with the number of calls so far.
+    wanted: none shows nothing; true shows a bar on standard error when that is a terminal; a function
+    is called with the number of calls so far. total: how many there will be, where that is known.
     """
     if wanted is None or wanted is False:
         return lambda steps: steps
     if callable(wanted):
         return lambda steps: _told(steps, wanted)
-    return lambda steps: _told(steps, _Line()) if sys.stderr.isatty() else steps
+    return lambda steps: _told(steps, _Line(total)) if sys.stderr.isatty() else steps
 
 
 def _told(steps: Iterable[Step], tell: Callable[[int], object]) -> Iterator[Step]:
@@ -41,9 +41,10 @@ def _told(steps: Iterable[Step], tell: Callable[[int], object]) -> Iterator[Step
 
 
 class _Line:
-    """One line, written anew ten times a second. The total is not known, so the bar moves to and fro."""
+    """One line, written anew ten times a second. Without a total, as of a generator, the bar moves to and fro."""
 
-    def __init__(self) -> None:
+    def __init__(self, total: int | None) -> None:
+        self._total = total
         self._began = time.monotonic()
         self._next = self._began
 
@@ -59,8 +60,14 @@ class _Line:
 
     def _write(self, count: int, now: float, start: str, end: str = "") -> None:
         elapsed_s = max(now - self._began, 1e-9)
+        bar = "=" * _WIDTH if end else self._bar(count, elapsed_s)
+        share = f"{count:,} of {self._total:,}" if self._total is not None else f"{count:,}"
+        sys.stderr.write(f"{start}[{bar}] {share} tasks published, {count / elapsed_s:,.0f}/s {end}")
+        sys.stderr.flush()
+
+    def _bar(self, count: int, elapsed_s: float) -> str:
+        if self._total:
+            return ("=" * (count * _WIDTH // self._total)).ljust(_WIDTH)
         place = int(elapsed_s / _EVERY_S) % (2 * _WIDTH)
         place = place if place < _WIDTH else 2 * _WIDTH - 1 - place
-        bar = "=" * _WIDTH if end else " " * place + "=" + " " * (_WIDTH - 1 - place)
-        sys.stderr.write(f"{start}[{bar}] {count:,} tasks published, {count / elapsed_s:,.0f}/s {end}")
-        sys.stderr.flush()
+        return " " * place + "=" + " " * (_WIDTH - 1 - place)

@@ -17,7 +17,7 @@ from opsq.core.result_store import meta_as_dict, value_of
 from opsq.core.result_tree import graph_of, ids_around, walk
 from opsq.core.waiting import refuse_to_block, wait_ready
 from opsq.errors import MalformedMessage
-from opsq.wire.result import ResultMeta, ResultRef, parse_ref
+from opsq.wire.result import ResultMeta, parse_ref
 from opsq.wire.states import FAILURE, PROPAGATE_STATES, READY_STATES, SUCCESS
 
 if TYPE_CHECKING:
@@ -383,8 +383,3 @@ class AsyncResult(Generic[R]):
 
     def _from_ref(self, child: Any) -> AsyncResult[Any] | GroupResult:
         return self.app.result_from_ref(parse_ref(child))
-
-
-def ref_of(result: AsyncResult[Any]) -> ResultRef:
-    """A handle as the record that ``wire/result.py`` writes."""
-    return parse_ref(result.as_tuple())

@@ -20,6 +20,7 @@ from opsq.core.progress import progress_of
 from opsq.core.request import Context, calling_request, note_child
 from opsq.core.result import AsyncResult
 from opsq.core.result_set import GroupResult, result_from_ref
+from opsq.core.task import Task
 from opsq.errors import ConfigError, UsageError
 from opsq.settings import Settings
 from opsq.signals import after_task_publish, before_task_publish, task_sent
@@ -138,10 +139,14 @@ class Sender:
     ) -> Any:
         """Publish a chain, group or chord and return its handle.
 
+        options: of the call; ``progress`` as of ``send_stream``.
         Raises: MalformedMessage naming the place of a fault; as ``send``.
         """
+        options = dict(options)
+        progress = options.pop("progress", None)
         plan = self.planner(new_id).plan(parse_signature(sig), args, options, kwargs)
-        self.publish_steps(plan.steps)
+        report = progress_of(progress, len(plan.calls) if progress else None)
+        self.publish_steps(report(plan.steps))
         return self._gathered(plan.result, options)
 
     def send_stream(
@@ -217,7 +222,12 @@ class Sender:
 
     def _handle(self, built: Built) -> AsyncResult[Any]:
         headers = built.message.headers
-        result: AsyncResult[Any] = AsyncResult(built.id, app=self._app, task_name=headers["task"])
+        task = self._app.tasks.get(headers["task"])
+        result: AsyncResult[Any]
+        if task is not None and type(task).AsyncResult is not Task.AsyncResult:
+            result = task.AsyncResult(built.id)  # a handle that does more, such as abort
+        else:
+            result = AsyncResult(built.id, app=self._app, task_name=headers["task"])
         result.ignored = bool(headers["ignore_result"])
         return result
 

@@ -40,9 +40,13 @@ class Workflow(Signature):
     def apply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
-        """Publish it, with ``args`` before those of its first task (or of all); returns the handle."""
+        """Publish it, with ``args`` before those of its first task (or of all); returns the handle.
+
+        options: of the call; ``progress`` as of ``Sender.send_stream``.
+        """
         app = self.app
         if app.settings.task_always_eager:
+            options.pop("progress", None)
             return self.apply(args, kwargs, **options)
         return app.run_workflow(copied(dict(self)), args or (), options, kwargs)
 
@@ -190,7 +194,7 @@ class group(_Several):  # Celery's name
     def apply_async(
         self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
     ) -> Any:
-        """Publish all members; returns a GroupResult. progress: as of ``Sender.send_stream``.
+        """Publish all members; returns a GroupResult.
 
         Raises: UsageError for ``link=``, which could be called for no single result.
         """
@@ -203,7 +207,6 @@ class group(_Several):  # Celery's name
             return app.sender.send_stream(
                 tasks, self.args, args, {**own, **(kwargs or {})}, {**self.options, **options}
             )
-        options.pop("progress", None)
         return super().apply_async(args, kwargs, **options)
 
     def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
@@ -284,7 +287,6 @@ class chord(Workflow):  # Celery's name
         if isinstance(tasks, LazyTasks) and not app.settings.task_always_eager:
             merged = {**whole.options, **options}
             return app.sender.send_stream(tasks, whole.args, args, kwargs, merged, copied(dict(whole.body)))
-        options.pop("progress", None)
         return super(chord, whole).apply_async(args, kwargs, **options)
 
     def apply(self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:

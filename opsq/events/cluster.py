@@ -9,7 +9,7 @@ Thread: the writer's, except what says otherwise.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final
@@ -32,7 +32,7 @@ from opsq.events.names import OTHER as OTHER
 from opsq.events.names import KnownNames
 from opsq.events.records import KEY_SHIFT, DepthSample, key_time, time_key
 from opsq.events.rollup import Delta, Rollup
-from opsq.events.rows import Where
+from opsq.events.rows import Where, add_cells
 from opsq.events.sequence import Emitter, Sequences
 from opsq.events.skew import Skews
 from opsq.events.store import Cell, Changes, Removed, Store, TaskRow
@@ -98,6 +98,8 @@ class Cluster:
         self._new_depths: deque[DepthSample] = deque(maxlen=10_000)
         self._rows: dict[str, TaskRow] = {}
         self._cells: dict[Cell, int] = {}
+        #: Most tasks of a batch move between the same few cells, so what follows from it is worked out once a batch.
+        self._moved: Counter[Cell] = Counter()
         self._new_keys: set[int] = set()
         self._children: list[tuple[str, str, float]] = []
         self._ledger_changed = False
@@ -259,6 +261,9 @@ class Cluster:
             self._keep(id, known[0], self.names.bounded(summarise(before)), summary, data, delta, now)
         for id, summary, data, key in self._with_keys(fresh, now):
             self._keep(id, key, None, summary, data, delta, now)
+        self.cells.add_all(self._moved)
+        add_cells(self._cells, self._moved)
+        self._moved = Counter()
         self._check_parents()
 
     def _keep(
@@ -266,12 +271,10 @@ class Cluster:
     ) -> None:
         delta.change(before, after)
         self.tally.ended(id, before, after)
-        cell = after[:4]
-        old = None if before is None else before[:4]
-        if old != cell:
-            self._count(cell, 1)
-            if old is not None:
-                self._count(old, -1)
+        cell = (after.state, after.type, after.queue, after.worker)
+        self._moved[cell] += 1
+        if before is not None:
+            self._moved[before.state, before.type, before.queue, before.worker] -= 1
         if after.anomalies or (before is not None and before.anomalies):
             self.anomalies.change(id, key_time(key), before.anomalies if before else (), after.anomalies)
         self._rows[id] = TaskRow(key, id, *cell, after.root, data)
@@ -312,18 +315,17 @@ class Cluster:
             if fault is not None and event.uuid and event.uuid[:_LONGEST_ID] in self.live:
                 self.errors.heard(self.errors.admit(fault, OTHER), event)
 
-    def _count(self, cell: Cell, sign: int) -> None:
-        self.cells.add(cell, sign)
-        self._cells[cell] = self._cells.get(cell, 0) + sign
-
     def _with_keys(
         self, fresh: list[tuple[str, Summary, bytes]], now: float
     ) -> Iterable[tuple[str, Summary, bytes, int]]:
         """Give new rows their keys: by time, with some bits of the id, moved on where that is taken."""
         wanted = [
-            (time_key(min(summary.arrived_at or now, now)) | _id_bits(id), id, summary, data)
+            (
+                time_key(min(summary.arrived_at or now, now)) | crc32(id.encode("utf-8", "surrogatepass")) & _ID_MASK,
+                id, summary, data,
+            )
             for id, summary, data in fresh
-        ]
+        ]  # fmt: skip
         taken = self._store.taken([key for key, *_ in wanted]) if wanted else set()
         for first, id, summary, data in wanted:
             key = first
@@ -394,7 +396,3 @@ class Cluster:
         self.live.forget_before(removed.before)
         self.flows.forget_before(key_time(removed.before))
         self.cells.add_all(removed.cells)
-
-
-def _id_bits(id: str) -> int:
-    return crc32(id.encode("utf-8", "surrogatepass")) & _ID_MASK

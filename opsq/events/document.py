@@ -13,9 +13,10 @@ from typing import Final, NamedTuple
 from opsq.events import evidence as ev
 from opsq.events.fields import ATTEMPT_STEP, FIELDS
 from opsq.events.grammar import NONE, Either, Every, Id, Named, Node, Not, Number, Pair, Text, When
-from opsq.events.life import summarise
+from opsq.events.life import OUTCOMES, Summary, summarise
 from opsq.events.records import time_key
 from opsq.events.rows import DIMENSIONS, TaskRow
+from opsq.wire import states
 
 TEXTS: Final = ("args", "kwargs", "result", "exception")
 FIGURES: Final = ("runtime", "wait", "total", "retries", "memory")
@@ -28,11 +29,15 @@ _BROKER, _PREFETCH, _START, _RUN, _, _TOTAL = range(6)
 
 
 class Document(NamedTuple):
-    """One task as searched. texts by ``TEXTS``; figures by ``FIGURES``, in seconds, counts or bytes."""
+    """One task as searched. texts by ``TEXTS``; figures by ``FIGURES``, in seconds, counts or bytes.
+
+    fault: the error group it failed by, ``None`` when it did not fail or nothing tells why.
+    """
 
     texts: tuple[str, ...]
     figures: tuple[float | None, ...]
     root: str | None
+    fault: str | None = None
 
 
 def read(row: TaskRow) -> Document:
@@ -54,7 +59,14 @@ def read(row: TaskRow) -> Document:
         ),
         (*_lengths(summary.runs[-1].segments if summary.runs else None), float(ev.retries(known)), _memory(registers)),
         summary.root or row.id,
+        _fault(row, summary),
     )
+
+
+def _fault(row: TaskRow, summary: Summary) -> str | None:
+    if row.state != states.FAILURE:
+        return None
+    return next((run.fault for run in reversed(summary.runs) if OUTCOMES[run.outcome] == "failed"), None)
 
 
 def _lengths(segments: tuple[float | None, ...] | None) -> tuple[float | None, float | None, float | None]:
@@ -119,6 +131,8 @@ def matches(node: Node, looked: Looked, now: float) -> bool:
             return row.key < edge if until else row.key >= edge
         case Id("id", value):
             return row.id.startswith(value)
+        case Id("fault", value):
+            return row.state == states.FAILURE and looked.document.fault == value
         case Id(_, value):
             return looked.document.root == value
         case Number():

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
-from opsq.events.fields import FIELDS, MAX_UNKNOWN_KINDS, Plan, canonical, clean_fields, shares
+from opsq.events.fields import FIELDS, MAX_UNKNOWN_KINDS, Plan, canonical, clean_fields, left_over, pick
 from opsq.events.lattice import ATTEMPTS_KEPT as ATTEMPTS_KEPT
 from opsq.events.lattice import Bundle as Bundle
 from opsq.events.lattice import Fields as Fields
@@ -166,17 +166,16 @@ def fold(evidence: Evidence, events: Iterable[Event]) -> Evidence:
         if clock is None or not 0 <= clock < _LARGEST_CLOCK:
             clock = 0
         host = event.hostname[:_LONGEST_HOST]
-        if not event.fields and code >= 0:
+        fields = event.fields
+        if not fields and code >= 0:
             # All that Celery says of a start.
             marks.append((code, at, clock, host, 0, {}))
             continue
-        attempt = event.fields.get("attempt")
-        if type(attempt) is not int or not 0 < attempt < 1_000_000:
-            attempt = attempt_of(event)
+        attempt = attempt_of(event)
         own, plan, shared = clean_fields(event, attempt)
         if code < 0:
             if plan is not None:
-                shared = plan.shared_of(event.fields)
+                shared = pick(plan.shared, fields)
             others.append((event.kind[:_LONGEST_KIND], (code, at, clock, host, attempt, canonical({**own, **shared}))))
             continue
         marks.append((code, at, clock, host, attempt, own))
@@ -184,10 +183,10 @@ def fold(evidence: Evidence, events: Iterable[Event]) -> Evidence:
             if shared:
                 bundles.append((0 if code == SENT else 1, at, clock, host, shared))
         elif plan.shared:
-            told.append((0 if code == SENT else 1, at, clock, host, len(told), plan, event.fields))
+            told.append((0 if code == SENT else 1, at, clock, host, len(told), plan, fields))
     held = None if bundles else _claim(told)
     if held is None:
-        bundles += [(*key, plan.shared_of(fields)) for *key, _, plan, fields in told]  # type: ignore[misc]
+        bundles += [(*key, pick(plan.shared, fields)) for *key, _, plan, fields in told]  # type: ignore[misc]
         held = claim(bundles)
     return Evidence(mark_set(marks, MARKS_PER_KIND), held, _other_kinds(others) if others else {})
 
@@ -197,18 +196,19 @@ def _claim(told: list[_Told]) -> tuple[Bundle, ...] | None:
 
     Most of what most events say is said again by a later one, so values are looked up only where they win.
     """
-    if len(told) > 1:
-        told.sort(reverse=True)
-        last = told[0]
-        for one in told[1:]:
-            if one[1] == last[1] and one[:4] == last[:4]:
-                return None
-            last = one
-    kept: list[Bundle] = [
-        (one[0], one[1], one[2], one[3], dict(zip(codes, values(one[6]), strict=False)))
-        for one, (codes, values) in zip(told, shares(tuple([one[5] for one in told])), strict=True)
-        if codes
-    ]
+    if len(told) == 1:  # as of most of Celery's
+        rank, at, clock, host, _, plan, fields = told[0]
+        return ((rank, at, clock, host, pick(plan.shared, fields)),)
+    told.sort(reverse=True)
+    kept: list[Bundle] = []
+    last = None
+    for (rank, at, clock, host, _, _, fields), left in zip(told, left_over(tuple([one[5] for one in told]))):  # noqa: B905 - it costs
+        key = (rank, at, clock, host)
+        if key == last:
+            return None
+        last = key
+        if left:
+            kept.append((*key, pick(left, fields)))
     kept.reverse()
     return tuple(kept)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from math import hypot
 from operator import ge, itemgetter
 from typing import Any, Final
 
@@ -84,37 +85,48 @@ MAX_UNKNOWN_BYTES: Final = 4096
 LOG: Final = "task-log"
 MAX_LOG_BYTES: Final = 8192
 BAD: Final = FIELDS["!bad"]
+#: (stored code, name of the field) of those that an event gives.
+Shares = tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """How fields of one shape (names and types) are split, when nothing about the shape is odd.
 
-    own, shared: stored codes in canonical order, and what gets their values. texts: those that must not be empty
-    first; limits: their most characters, shortest: the least of these; filled: how many of them must not be empty.
-    names: those of shared, by code.
+    own, shared: (stored code, name) in canonical order. texts: gets those that must not be empty first; limits: their
+    most characters, shortest: the least of these; filled: how many of them must not be empty. numbers: gets those.
     """
 
-    own: tuple[int, ...]
-    own_values: Callable[[dict[str, Any]], tuple[Any, ...]]
-    shared: tuple[int, ...]
-    shared_values: Callable[[dict[str, Any]], tuple[Any, ...]]
+    own: Shares
+    shared: Shares
     texts: Callable[[dict[str, Any]], tuple[str, ...]]
     limits: tuple[int, ...]
     shortest: int
     filled: int
     numbers: Callable[[dict[str, Any]], tuple[float, ...]]
-    names: dict[int, str]
 
-    def shared_of(self, fields: dict[str, Any]) -> dict[int | str, Any]:
-        """The shared fields of an event of this shape, as stored."""
-        return dict(zip(self.shared, self.shared_values(fields), strict=False))
+    def holds(self, fields: dict[str, Any]) -> bool:
+        """Whether no value is odd either; one that is long or large may be fine, and is looked at closely."""
+        texts = self.texts(fields)
+        return (
+            # At least the largest of them, in one call (from the wire they have 64 bits); NaN is not less either.
+            (self.numbers is _nothing or hypot(*self.numbers(fields)) < _LARGEST_NUMBER)
+            # What is short all together is short each; that is asked first because it is one call.
+            and (len("".join(texts)) <= self.shortest or all(map(ge, self.limits, map(len, texts))))
+            and ("" not in texts or "" not in texts[: self.filled])
+        )
+
+
+def pick(shares: Shares, fields: dict[str, Any]) -> dict[int | str, Any]:
+    """Those fields of an event, as stored."""
+    # Faster than dict(zip()) of what an itemgetter gives.
+    return {code: fields[name] for code, name in shares}
 
 
 def clean_fields(event: Event, attempt: int) -> tuple[dict[int | str, Any], Plan | None, dict[int | str, Any]]:
     """Split an event's fields into those of the moment and those of the task and of its attempt, checked and bounded.
 
-    Returns (of the moment, plan, shared): the shared ones are ``plan.shared_of(event.fields)``, made only when they
+    Returns (of the moment, plan, shared): the shared ones are ``pick(plan.shared, event.fields)``, made only when they
     are wanted, or ``shared`` when there is no plan. attempt: from 1; 0 when the event does not say, and then what it
     tells of the attempt stays with the moment.
     """
@@ -124,15 +136,8 @@ def clean_fields(event: Event, attempt: int) -> tuple[dict[int | str, Any], Plan
         attempt, fields.get("root_id") == uuid, fields.get("parent_id") == uuid,
         tuple(fields), tuple(map(type, fields.values())),
     )  # fmt: skip
-    if plan is not None:
-        texts = plan.texts(fields)
-        if (
-            # Not less than is also so for NaN; a sum beyond the bound may still be fine, and is looked at closely.
-            (plan.numbers is _nothing or sum(map(abs, plan.numbers(fields))) < _LARGEST_NUMBER)
-            and (not texts or max(map(len, texts)) <= plan.shortest or all(map(ge, plan.limits, map(len, texts))))
-            and "" not in texts[: plan.filled]
-        ):
-            return dict(zip(plan.own, plan.own_values(fields), strict=False)) if plan.own else {}, plan, _NOTHING
+    if plan is not None and plan.holds(fields):
+        return pick(plan.own, fields) if plan.own else {}, plan, _NOTHING
     own, shared = _clean_closely(event, attempt)
     return own, None, shared
 
@@ -147,19 +152,18 @@ def _nothing(_: dict[str, Any]) -> tuple[Any, ...]:
 def _getter(names: list[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
     if not names:
         return _nothing
-    # Of one name, itemgetter gives no tuple; the second value is one more than there are codes.
+    # Of one name alone itemgetter gives no tuple; a value that is there twice changes no answer.
     return itemgetter(*names) if len(names) > 1 else itemgetter(names[0], names[0])
 
 
 @lru_cache(maxsize=4096)
-def shares(plans: tuple[Plan, ...]) -> tuple[tuple[tuple[int, ...], Callable[[dict[str, Any]], tuple[Any, ...]]], ...]:
-    """What is left for each of several events when those before it have taken theirs: codes, and what gets values."""
+def left_over(plans: tuple[Plan, ...]) -> tuple[Shares, ...]:
+    """What each of several events shares when those before it have taken theirs."""
     taken: set[int] = set()
     left = []
     for plan in plans:
-        codes = tuple(code for code in plan.shared if code not in taken)
-        taken.update(codes)
-        left.append((codes, _getter([plan.names[code] for code in codes])))
+        left.append(tuple(share for share in plan.shared if share[0] not in taken))
+        taken.update(code for code, _ in plan.shared)
     return tuple(left)
 
 
@@ -194,10 +198,8 @@ def _plan(
     texts.sort(key=lambda name: name in _MAY_BE_EMPTY)
     limits = tuple(_SPECS[name][3] for name in texts)
     return Plan(
-        tuple(code for code, _ in own), _getter([name for _, name in own]),
-        tuple(code for code, _ in shared), _getter([name for _, name in shared]),
-        _getter(texts), limits, min(limits, default=0), sum(name not in _MAY_BE_EMPTY for name in texts),
-        _getter(numbers), dict(shared),
+        tuple(own), tuple(shared), _getter(texts), limits, min(limits, default=0),
+        sum(name not in _MAY_BE_EMPTY for name in texts), _getter(numbers),
     )  # fmt: skip
 
 

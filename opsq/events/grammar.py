@@ -100,7 +100,9 @@ class When(msgspec.Struct, frozen=True):
 
 
 class Id(msgspec.Struct, frozen=True):
-    """The id begins so (field ``id``), or the workflow's first id is this (field ``root``)."""
+    """The id begins so (field ``id``), or that of the workflow's first task (``root``) or of the error (``fault``) is
+    this.
+    """
 
     field: str
     value: str

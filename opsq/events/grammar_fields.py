@@ -34,6 +34,7 @@ FIELDS: Final[Mapping[str, Field]] = {
         Field("worker", NAME, "a worker", "worker:opsq@host", "Worker that decided the state; patterns."),
         Field("id", ID, "the start of an id", "id:7f3ac91e", "Task id or its beginning."),
         Field("root", ID, "an id", "root:7f3ac91e-…", "Id of the first task of the workflow, whole."),
+        Field("fault", ID, "an error's id", "fault:9b1f04c2e6d8a573", "Failed by this error, by the id of its page."),
         Field("since", SINCE, "a time", "since:2h", "Placed in time no longer ago than this."),
         Field("until", UNTIL, "a time", "until:1d", "Placed in time at least this long ago."),
         Field("runtime", NUMBER, "a duration", "runtime:>5s", "Seconds the last run took."),
@@ -51,6 +52,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "name": "type", "task": "type", "host": "worker", "hostname": "worker", "uuid": "id", "error": "exception",
     "kwarg": "kwargs", "arg": "args", "duration": "runtime", "retry": "retries", "tries": "retries", "rss": "memory",
     "after": "since", "before": "until", "root_id": "root",
+    "fingerprint": "fault",
 }  # fmt: skip
 #: What people write for a state, beside its own name in any case.
 STATE_WORDS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -3,8 +3,9 @@
 History is indexed in **segments** of up to ``SEGMENT_DOCS`` tasks that have come to rest. A segment holds
 
 * for every **term** the positions of the tasks that have it: a sorted array of 16-bit numbers, or a bitmap where
-  that is shorter. Terms are the three-byte pieces of words, whole words (hashed to 24 bits), and the values of the
-  four dimensions. Punctuation is not indexed: what stands between words is checked on the row itself.
+  that is shorter. Terms are the three-byte pieces of words, whole words (hashed to 24 bits), the error that a task
+  failed by, and the values of the four dimensions. Punctuation is not indexed: what stands between words is checked
+  on the row itself.
 * for every **figure** a column of one byte a task, on a logarithmic scale of eight steps per doubling.
 
 Terms are packed in blocks of about 16 kB in the order of their number, so that reading one costs one small row and a
@@ -85,6 +86,15 @@ def piece_terms(word: str) -> set[int]:
     return {one << 16 | two << 8 | three for one, two, three in zip(data, data[1:], data[2:], strict=False)}
 
 
+def fault_term(fault: str) -> int:
+    """The term of the error that a task failed by. No word has a colon, so none is taken for it."""
+    return word_term(f"fault:{fault}")
+
+
+#: Every task has it whose error is indexed: segments of earlier versions know none, and their rows have to say.
+ANY_FAULT: Final = fault_term("")
+
+
 def text_terms(text: str) -> set[int]:
     """Terms that every row with this text has; empty when the text is too short to have any.
 
@@ -137,6 +147,7 @@ class Builder:
     def _clear(self) -> None:
         self._keys: array[int] = array("Q")
         self._words: dict[str, array[int]] = {}
+        self._faults: dict[int, array[int]] = {}
         self._numbers: dict[tuple[int | None, ...], array[int]] = {}
         self._columns = [bytearray() for _ in FIGURES]
 
@@ -159,6 +170,9 @@ class Builder:
         if not is_uuid(id):
             for word in _WORDS.findall(id.lower()):
                 _note(words, word, position)
+        if document.fault is not None:
+            _note(self._faults, fault_term(document.fault), position)
+            _note(self._faults, ANY_FAULT, position)
         for column, name, value in zip(self._columns, FIGURES, document.figures, strict=True):
             column.append(0 if value is None else code_of(scaled(name, value)))
 
@@ -172,6 +186,8 @@ class Builder:
             parts.setdefault(word_term(word), []).append(positions)
             for term in piece_terms(word):
                 parts.setdefault(term, []).append(positions)
+        for term, positions in self._faults.items():
+            parts.setdefault(term, []).append(positions)
         size = (len(self._keys) + 7) // 8
         return {
             term: packed(held[0] if len(held) == 1 else array("H", sorted({*chain.from_iterable(held)})), size)

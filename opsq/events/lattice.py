@@ -30,9 +30,9 @@ def mark_set(marks: list[Mark], limit: int) -> tuple[Mark, ...]:
     """The marks in order, each once, of each kind the ``limit`` greatest. Sorts ``marks`` in place."""
     if len(marks) < 2:
         return tuple(marks)
-    if len({mark[0] for mark in marks}) == len(marks):
+    if len(set(map(_code_of, marks))) == len(marks):
         # One of each kind, as in most lives: nothing can be there twice, and codes alone order them.
-        marks.sort(key=_code_of)
+        marks.sort()
         return tuple(marks)
     unique: dict[tuple[int, float, int, str, int], Fields] = {}
     for mark in marks:

@@ -6,9 +6,10 @@ to the timestamps of the events for emitters that send nothing more (Celery).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from opsq.events.evidence import (
     FAILED,
@@ -47,14 +48,13 @@ _OUTCOME_OF: Final = {KINDS.index(f"task-{name}"): index for index, name in enum
 _PLAIN_STATES: Final = {**OPEN_STATES, **dict(FINAL_STATES)}
 _NO_FIELDS: Final[Fields] = {}
 _PLAIN_ENDS: Final = (SUCCEEDED, FAILED)
-# The same fields as registers of the first attempt.
-_PUBLISHED_1, _DELIVERED_1, _SLOT_1, _STARTED_1, _FINISHED_1, _ACKED_1, _ETA_1, _RUNTIME_1, _VERSION_1 = (
-    code + ATTEMPT_STEP for code in (_PUBLISHED, _DELIVERED, _SLOT, _STARTED, _FINISHED, _ACKED, ETA, RUNTIME, VERSION)
-)
+#: What ``_plain`` reads of an attempt, and the same fields as registers of the first attempt.
+_READ: Final = (_PUBLISHED, _DELIVERED, _SLOT, _STARTED, _FINISHED, _ACKED, ETA, RUNTIME, VERSION)
+_READ_1: Final = tuple(code + ATTEMPT_STEP for code in _READ)
 _STRENGTH: Final = {code: rank for rank, (code, _) in enumerate(reversed(FINAL_STATES))}
 
 
-class Run(NamedTuple):
+class Run(msgspec.Struct, frozen=True):
     """A try that ended: when, how (index into OUTCOMES), on which worker, and its segments in seconds.
 
     fault: the error group when it failed or is retried because of an error. version: of the code that ran.
@@ -68,7 +68,7 @@ class Run(NamedTuple):
     version: str | None = None
 
 
-class Summary(NamedTuple):
+class Summary(msgspec.Struct, frozen=True):
     """What counters, rollups and indexes need to know of a task; equal evidence gives an equal summary."""
 
     state: str
@@ -149,7 +149,7 @@ def attempts_of(evidence: Evidence, known: Fields) -> list[Attempt]:
     return [found[number] for number in sorted(found)]
 
 
-class Times(NamedTuple):
+class Times(msgspec.Struct, frozen=True):
     """Epoch seconds of each station of an attempt, ``None`` where unknown."""
 
     published: float | None
@@ -282,9 +282,10 @@ def _closely(evidence: Evidence) -> Summary:
 
 def _fault(attempt: Attempt) -> str | None:
     last = attempt.last
-    if last is None or last[0] not in (FAILED, RETRIED):
-        return None
-    told = last[5]
+    return _told_fault(last[5]) if last is not None and last[0] in (FAILED, RETRIED) else None
+
+
+def _told_fault(told: Fields) -> str | None:
     if EXCEPTION not in told and FINGERPRINT not in told:
         return None
     return fault_of(told.get(EXCEPTION), told.get(TRACEBACK), told.get(FINGERPRINT))
@@ -318,10 +319,11 @@ def _plain(evidence: Evidence) -> Summary | None:
     told = final[5] if final is not None else _NO_FIELDS
     if BAD in told:
         return None
-    value = known.get
-    published = value(_PUBLISHED_1, told.get(_PUBLISHED)) or (sent[1] if sent else None)
-    delivered = value(_DELIVERED_1, told.get(_DELIVERED)) or (received[1] if received else None)
-    start = value(_STARTED_1, told.get(_STARTED))
+    published, delivered, slot, start, finish, acked, eta, runtime, version = map(
+        known.get, _READ_1, map(told.get, _READ)
+    )
+    published = published or (sent[1] if sent else None)
+    delivered = delivered or (received[1] if received else None)
     if start is None and started is not None:
         start = started[1]
     arrived = published if published is not None else delivered if delivered is not None else start
@@ -329,45 +331,25 @@ def _plain(evidence: Evidence) -> Summary | None:
     if final is not None:
         if started is not None and started[1] > final[1] + SKEW_TOLERANCE_S:
             return None
-        run = _plain_run(final, value, told, published, delivered, start)
-        runs = (run,)
+        if finish is None:
+            finish = final[1]
+            if start is not None and runtime is not None and runtime >= 0:
+                finish = min(finish, start + runtime)
+        segments = segments_of(Times(published, delivered, slot, start, finish, acked), eta, runtime)
+        fault = _told_fault(told) if final[0] == FAILED else None
+        runs = (Run(finish, _OUTCOME_OF[final[0]], final[3], segments, fault, version),)
         if arrived is None:
-            arrived = run.at
+            arrived = finish
     elif arrived is None:
         return None
     mark_of_state = final or started or received
     state = states.PENDING if mark_of_state is None else _PLAIN_STATES[mark_of_state[0]]
     if final is None and started is not None and received is not None and moment(received) > moment(started):
         return None
+    value = known.get
     return Summary(
         state, value(NAME), value(QUEUE), mark_of_state[3] if mark_of_state else None, value(ROOT), arrived or 0.0,
         (start,) if start is not None else (), runs, (), value(PARENT),
-    )  # fmt: skip
-
-
-def _plain_run(
-    final: Mark,
-    value: Callable[..., Any],
-    told: Fields,
-    published: float | None,
-    delivered: float | None,
-    start: float | None,
-) -> Run:
-    runtime = value(_RUNTIME_1, told.get(RUNTIME))
-    finish = value(_FINISHED_1, told.get(_FINISHED))
-    if finish is None:
-        finish = final[1]
-        if start is not None and runtime is not None and runtime >= 0:
-            finish = min(finish, start + runtime)
-    times = Times(
-        published, delivered, value(_SLOT_1, told.get(_SLOT)), start, finish, value(_ACKED_1, told.get(_ACKED))
-    )
-    fault = None
-    if final[0] == FAILED and (EXCEPTION in told or FINGERPRINT in told):
-        fault = fault_of(told.get(EXCEPTION), told.get(TRACEBACK), told.get(FINGERPRINT))
-    return Run(
-        finish, _OUTCOME_OF[final[0]], final[3], segments_of(times, value(_ETA_1, told.get(ETA)), runtime),
-        fault, value(_VERSION_1, told.get(VERSION)),
     )  # fmt: skip
 
 

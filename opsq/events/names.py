@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from opsq.events.cells import CellCounts
 from opsq.events.error_groups import ErrorGroups
 from opsq.events.life import Run, Summary
@@ -30,20 +32,20 @@ class KnownNames:
         """What is counted of a task, so that a flood of names cannot fill memory."""
         type, queue, worker = summary.type, summary.queue, summary.worker
         if type is not None and type not in self.types and not _admit(self.types, type, self._most_types):
-            summary = summary._replace(type=OTHER)
+            summary = replace(summary, type=OTHER)
         if queue is not None and queue not in self.queues and not _admit(self.queues, queue, self._most_queues):
-            summary = summary._replace(queue=OTHER)
+            summary = replace(summary, queue=OTHER)
         if worker is not None and worker not in self.hosts and not _admit(self.hosts, worker, self._most_workers):
-            summary = summary._replace(worker=OTHER)
+            summary = replace(summary, worker=OTHER)
         for run in summary.runs:
             if run.fault is not None or run.worker not in self.hosts:
-                return summary._replace(runs=tuple(map(self._bounded_run, summary.runs)))
+                return replace(summary, runs=tuple(map(self._bounded_run, summary.runs)))
         return summary
 
     def _bounded_run(self, run: Run) -> Run:
         known = run.worker in self.hosts or _admit(self.hosts, run.worker, self._most_workers)
         fault = None if run.fault is None else self._errors.admit(run.fault, OTHER)
-        return run._replace(worker=run.worker if known else OTHER, fault=fault)
+        return replace(run, worker=run.worker if known else OTHER, fault=fault)
 
 
 def _admit(names: set[str], name: str, limit: int) -> bool:

@@ -163,10 +163,10 @@ def _as_kept(summary: Summary, row: TaskRow) -> Summary:
     def kept(name: str | None) -> str | None:
         return name and name.replace(_NUL, _SIGN_FOR_NUL)
 
-    runs = tuple(run._replace(worker=kept(run.worker) or "", version=kept(run.version)) for run in summary.runs)
-    return summary._replace(
-        type=kept(summary.type), queue=kept(summary.queue), worker=kept(summary.worker), root=kept(summary.root),
-        runs=runs,
+    runs = tuple(structs.replace(run, worker=kept(run.worker) or "", version=kept(run.version)) for run in summary.runs)
+    return structs.replace(
+        summary, type=kept(summary.type), queue=kept(summary.queue), worker=kept(summary.worker),
+        root=kept(summary.root), runs=runs,
     )  # fmt: skip
 
 

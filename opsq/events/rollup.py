@@ -9,7 +9,7 @@ Thread: the writer's, except ``recent``, which any thread may call.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Final, NamedTuple, TypeVar
@@ -158,12 +158,30 @@ def _series(type: str | None, queue: str | None) -> list[str]:
 
 
 #: Per second and (type, queue): [arrived, started].
-_Flow = dict[tuple[int, str | None, str | None], list[int]]
-#: Per second and (type, queue, worker): a row a run: outcome, seconds of slot, then the sketch bucket of each segment.
-_Rows = dict[tuple[int, str | None, str | None, str], list[tuple[float, ...]]]
-_ABSENT: Final = -1
-_bucket: Final = sketch.index
-_FIRST_SEGMENT: Final = 2
+_Flow = defaultdict[tuple[int, str | None, str | None], list[int]]
+#: Per second and (type, queue, worker).
+_Runs = defaultdict[tuple[int, str | None, str | None, str], list[Run]]
+
+
+class _Columns(NamedTuple):
+    """Some runs, field by field: counting a whole column is one call and counting its values is one each.
+
+    run_s: seconds of slots. buckets: of sketches, by segment; without those of runs that have no such segment.
+    """
+
+    outcomes: list[int]
+    run_s: list[float]
+    buckets: list[list[int]]
+
+
+def _columns(runs: list[Run]) -> _Columns:
+    segments = [run.segments for run in runs]
+    bucket = sketch.index
+    return _Columns(
+        [run.outcome for run in runs],
+        [each[_RUN] or 0.0 for each in segments],
+        [[bucket(value_s) for value_s in column if value_s is not None] for column in zip(*segments, strict=True)],
+    )
 
 
 class Delta:
@@ -171,9 +189,9 @@ class Delta:
 
     def __init__(self) -> None:
         self._slices: dict[tuple[int, str], Slice] = {}
-        self._flow: _Flow = {}
-        self._more: _Rows = {}
-        self._less: _Rows = {}
+        self._flow: _Flow = defaultdict(lambda: [0, 0])
+        self._more: _Runs = defaultdict(list)
+        self._less: _Runs = defaultdict(list)
 
     def change(self, before: Summary | None, after: Summary) -> None:
         """Count a task as it is now, taking back what it counted before."""
@@ -193,41 +211,25 @@ class Delta:
         if before.arrived_at != after.arrived_at:
             self._arrived(before, -1)
             self._arrived(after, 1)
-        for mine, others, sign, rows in ((before, after, -1, self._less), (after, before, 1, self._more)):
+        for mine, others, sign, runs in ((before, after, -1, self._less), (after, before, 1, self._more)):
             if mine.started_at != others.started_at:
                 for at in _without(mine.started_at, others.started_at):
                     self._started(mine, at, sign)
             if mine.runs != others.runs:
                 for run in _without(mine.runs, others.runs):
-                    self._run(rows, mine, run)
+                    self._run(runs, mine, run)
 
     def _arrived(self, summary: Summary, sign: int) -> None:
-        at = summary.arrived_at
-        if at:
-            key = (int(at), summary.type, summary.queue)
-            sums = self._flow.get(key)
-            if sums is None:
-                sums = self._flow[key] = [0, 0]
-            sums[0] += sign
+        if summary.arrived_at:
+            self._flow[int(summary.arrived_at), summary.type, summary.queue][0] += sign
 
     def _started(self, summary: Summary, at: float, sign: int) -> None:
-        key = (int(at), summary.type, summary.queue)
-        sums = self._flow.get(key)
-        if sums is None:
-            sums = self._flow[key] = [0, 0]
-        sums[1] += sign
+        self._flow[int(at), summary.type, summary.queue][1] += sign
 
-    def _run(self, rows: _Rows, summary: Summary, run: Run) -> None:
-        key = (int(run.at), summary.type, summary.queue, run.worker)
-        held = rows.get(key)
-        if held is None:
-            held = rows[key] = []
-        segments = run.segments
-        held.append(
-            (run.outcome, segments[_RUN] or 0.0, *[_ABSENT if each is None else _bucket(each) for each in segments])
-        )
+    def _run(self, runs: _Runs, summary: Summary, run: Run) -> None:
+        runs[int(run.at), summary.type, summary.queue, run.worker].append(run)
         if run.fault is not None:
-            sign = 1 if rows is self._more else -1
+            sign = 1 if runs is self._more else -1
             for name in (FAULT + run.fault, fault_part(run.fault, summary.type, run.version, run.worker)):
                 self._slice(run.at, name).counts[run.outcome] += sign
 
@@ -270,30 +272,27 @@ class Delta:
                 counts = self._slice(second, name).counts
                 counts[ARRIVED] += arrived
                 counts[STARTED] += started
-        self._flow = {}
-        for rows, sign in ((self._more, 1), (self._less, -1)):
-            self._sum(rows, sign)
-        self._more, self._less = {}, {}
+        self._flow.clear()
+        for runs, sign in ((self._more, 1), (self._less, -1)):
+            self._sum(runs, sign)
+            runs.clear()
         return self._slices
 
-    def _sum(self, rows: _Rows, sign: int) -> None:
-        by_series: dict[tuple[int, str], list[list[tuple[float, ...]]]] = {}
-        for (second, type, queue, worker), held in rows.items():
+    def _sum(self, runs: _Runs, sign: int) -> None:
+        by_series: dict[tuple[int, str], list[_Columns]] = {}
+        for (second, type, queue, worker), held in runs.items():
+            columns = _columns(held)
             for name in (*_series(type, queue), "w:" + worker):
-                by_series.setdefault((second, name), []).append(held)
+                by_series.setdefault((second, name), []).append(columns)
         for (second, name), parts in by_series.items():
             data = self._slice(second, name)
-            # Column by column, because counting a whole column is one call and counting its values is one each.
-            columns = list(zip(*(parts[0] if len(parts) == 1 else chain.from_iterable(parts)), strict=True))
-            for outcome, amount in Counter(columns[0]).items():
-                data.counts[int(outcome)] += sign * amount
-            data.run_s += sign * sum(columns[1])
-            for segment, column in enumerate(columns[_FIRST_SEGMENT:]):
-                counted = Counter(column)
-                counted.pop(_ABSENT, None)
+            for outcome, amount in Counter(chain.from_iterable([part.outcomes for part in parts])).items():
+                data.counts[outcome] += sign * amount
+            data.run_s += sign * sum(chain.from_iterable([part.run_s for part in parts]))
+            for segment in range(len(SEGMENTS)):
+                counted = Counter(chain.from_iterable([part.buckets[segment] for part in parts]))
                 if counted:
-                    held_sketch = data.sketches.setdefault(segment, {})
-                    sketch.merge(held_sketch, counted, sign)
+                    sketch.merge(data.sketches.setdefault(segment, {}), counted, sign)
 
 
 def _without(mine: tuple[T, ...], others: tuple[T, ...]) -> list[T]:

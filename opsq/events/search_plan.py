@@ -13,6 +13,7 @@ from opsq.events import inverted
 from opsq.events.document import FIGURES, ID_LETTERS, edge_of, fits, is_uuid
 from opsq.events.grammar import Either, Every, Id, Named, Node, Not, Number, Pair, Text, When
 from opsq.events.rows import DIMENSIONS, TaskRow
+from opsq.wire import states
 
 #: More names than this are not looked up one by one: the rows are asked.
 _MOST_NAMES: Final = 256
@@ -140,7 +141,7 @@ def plan(root: Node, shelf: Shelf, now: float) -> Plan:
         if isinstance(part, When):
             edge = edge_of(part, now)
             low, high = (low, min(high, edge)) if part.until else (max(low, edge), high)
-        elif isinstance(part, Id) and (part.field == "root" or is_uuid(part.value)):
+        elif isinstance(part, Id) and (part.field == "root" or (part.field == "id" and is_uuid(part.value))):
             keys = frozenset(_by_id(part, shelf))
             only = keys if only is None else only & keys
     if only is not None and len(only) >= _MOST_IDS:
@@ -172,6 +173,8 @@ def _step(node: Node, shelf: Shelf) -> Step:
             return Column(FIGURES.index(node.field), inverted.column_table(node))
         case Id("id", value):
             return _id(value, shelf)
+        case Id("fault", value):
+            return _fault(value, shelf)
         case Id(_, value):
             keys = shelf.workflow(value, _MOST_IDS)
             return Perhaps() if len(keys) >= _MOST_IDS else Terms((), exact=False, keys=frozenset(keys))
@@ -222,6 +225,13 @@ def _id(prefix: str, shelf: Shelf) -> Step:
     if not terms or len(keys) >= _MOST_IDS:
         return Perhaps()
     return Terms((terms,), exact=False, keys=frozenset(keys))
+
+
+def _fault(fault: str, shelf: Shelf) -> Step:
+    known = Terms(((inverted.fault_term(fault),),), exact=False)
+    # Rows of segments from before errors were indexed may fail by any.
+    unknown = Complement(Terms(((inverted.ANY_FAULT,),), exact=True))
+    return All((_named("state", lambda state: state == states.FAILURE, shelf), Any((known, unknown))))
 
 
 def _like_an_id(text: str) -> bool:

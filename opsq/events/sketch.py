@@ -8,25 +8,27 @@ Source: the logarithmic mapping of DDSketch (Masson, Rim, Lee, VLDB 2019), witho
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, log
 from typing import Final
 
 RELATIVE_ERROR: Final = 0.019
 SMALLEST_S: Final = 1e-6
-_GAMMA: Final = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
+_GAMMA: Final[float] = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _PER_LOG: Final = 1.0 / log(_GAMMA)
 _OFFSET: Final = ceil(log(SMALLEST_S) * _PER_LOG)
 MAX_INDEX: Final = ceil(log(2.5e8) * _PER_LOG) - _OFFSET
+
+#: The longest duration of each bucket but the last. Looked up, because a logarithm a value takes longer.
+_BOUNDS: Final = tuple(_GAMMA ** (bucket + _OFFSET) for bucket in range(MAX_INDEX))
 
 Sketch = dict[int, int]
 
 
 def index(value_s: float) -> int:
     """The bucket of a duration in seconds; 0 holds everything up to a microsecond."""
-    if value_s <= SMALLEST_S:
-        return 0
-    return min(ceil(log(value_s) * _PER_LOG) - _OFFSET, MAX_INDEX)
+    return bisect_left(_BOUNDS, value_s)
 
 
 def value(bucket: int) -> float:

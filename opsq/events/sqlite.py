@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,25 +23,20 @@ from opsq.errors import ConfigError, Fault, StoreTaken, StoreUnavailable
 from opsq.events import sqlite_logs
 from opsq.events.decisions import COLUMNS as COLUMNS_OF_DECISIONS
 from opsq.events.decisions import LEASE
-from opsq.events.indexer import Indexer, stamp_of
+from opsq.events.indexer import Indexer
 from opsq.events.records import key_time, time_key
 from opsq.events.removed import LEDGER, figures_without_room, more_gone
 from opsq.events.rollup import STORED_TIERS, SliceKey
 from opsq.events.rows import BETWEEN
 from opsq.events.sqlite_index import SqliteIndex
 from opsq.events.sqlite_read import COLUMNS, Reader, row_of
+from opsq.events.sqlite_rows import TaskRows
 from opsq.events.sqlite_schema import VERSION, id_hash, migrate, version_of
 from opsq.events.store import RETAIN_CHUNK, Cell, Changes, Removed, Retention, TaskRow
 
 _CACHE_KIB: Final = 64 * 1024
 _CHECKPOINT_PAGES: Final = 32_000
 _MANY: Final = 500
-#: A row that is not fresh and exists is known to a segment, in a state that is now old.
-_FRESH: Final = (
-    "INSERT INTO fresh SELECT ?1, ?2, EXISTS (SELECT 1 FROM tasks WHERE key = ?1) WHERE true "
-    "ON CONFLICT (key) DO UPDATE SET stamp = excluded.stamp"
-)
-_key_of: Final = attrgetter("key")
 T = TypeVar("T")
 
 
@@ -68,17 +62,14 @@ class SqliteStore:
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             self._db.execute("PRAGMA journal_size_limit = 67108864")
             migrate(self._db, str(self.path))
-            (self._greatest,) = self._db.execute("SELECT coalesce(max(key), -1) FROM tasks").fetchone()
-            self._numbers: dict[str, int] = {name: id for id, name in self._db.execute("SELECT id, name FROM names")}
+            self._rows = TaskRows(self._db)
         except (sqlite3.Error, OSError) as error:
             self._release_lock()
             raise StoreUnavailable(f"history cannot be kept in {self.path}: {error}") from error
         except StoreUnavailable:
             self._release_lock()
             raise
-        self._names: dict[int, str] = {id: name for name, id in self._numbers.items()}
         self._writing = threading.Lock()
-        self._stamp = 0
         self._reader = Reader(self.path)
         self.indexer = Indexer(SqliteIndex(self.path, self._writing))
         self.indexer.start()
@@ -125,11 +116,11 @@ class SqliteStore:
 
         def read() -> dict[str, TaskRow]:
             found = {}
-            for numbers in _chunks(list(wanted)):
+            for numbers in _chunks(sorted(wanted)):  # the index is walked through once
                 sql = f"SELECT {COLUMNS} FROM tasks WHERE id_hash IN ({_marks(numbers)})"
                 for record in self._db.execute(sql, numbers):
                     if record[1] in asked:
-                        found[record[1]] = row_of(record, self._names)
+                        found[record[1]] = row_of(record, self._rows.names)
             return found
 
         return self._guarded(read)
@@ -140,7 +131,7 @@ class SqliteStore:
         def read() -> set[int]:
             found: set[int] = set()
             # Keys grow with time, so most new ones are beyond all that were ever written.
-            for chunk in _chunks([key for key in keys if key <= self._greatest]):
+            for chunk in _chunks([key for key in keys if key <= self._rows.greatest]):
                 sql = f"SELECT key FROM tasks WHERE key IN ({_marks(chunk)})"
                 found.update(key for (key,) in self._db.execute(sql, chunk))
             return found
@@ -168,33 +159,7 @@ class SqliteStore:
         self.indexer.wrote(len(changes.rows))
 
     def _write(self, changes: Changes) -> None:
-        # In the order of the table, or every row would find its page anew.
-        rows = sorted(changes.rows.values(), key=_key_of)
-        if rows:
-            self._greatest = max(self._greatest, rows[-1].key)
-        self._name_all(rows)
-        number = self._numbers
-        self._stamp = stamp = max(self._stamp + 1, stamp_of(time.time()))
-        self._db.executemany(_FRESH, [(row.key, stamp) for row in rows])
-        self._db.executemany(
-            "INSERT INTO tasks VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO UPDATE SET state = excluded.state, "
-            "type = excluded.type, queue = excluded.queue, worker = excluded.worker, root = excluded.root, "
-            "evidence = excluded.evidence",
-            [
-                (
-                    row.key,
-                    id_hash(row.id),
-                    row.id,
-                    number[row.state],
-                    None if row.type is None else number[row.type],
-                    None if row.queue is None else number[row.queue],
-                    None if row.worker is None else number[row.worker],
-                    None if row.root is None else id_hash(row.root),
-                    row.evidence,
-                )
-                for row in rows
-            ],
-        )
+        self._rows.write(changes.rows.values())
         self._add_cells(changes.cells)
         self._db.executemany(
             "INSERT INTO slices VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET data = excluded.data",
@@ -210,16 +175,6 @@ class SqliteStore:
             f"INSERT OR IGNORE INTO decisions ({COLUMNS_OF_DECISIONS}) VALUES (?,?,?,?,?)",
             [(one.group, one.at, one.source, one.changed, one.record) for one in changes.decisions],
         )
-
-    def _name_all(self, rows: Iterable[TaskRow]) -> None:
-        known = self._numbers
-        fresh = {name for row in rows for name in row.cell if name is not None and name not in known}
-        for name in sorted(fresh):
-            # Looked up too: after a rolled-back transaction the name may or may not be in the file.
-            self._db.execute("INSERT INTO names (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-            (id,) = self._db.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
-            self._numbers[name] = id
-            self._names[id] = name
 
     def _add_cells(self, cells: Mapping[Cell, int]) -> None:
         self._db.executemany(
@@ -280,7 +235,7 @@ class SqliteStore:
         doomed = self._db.execute(
             "SELECT state, type, queue, worker, count(*) FROM tasks WHERE key <= ? GROUP BY 1, 2, 3, 4", (last,)
         )
-        name = self._names
+        name = self._rows.names
         for state, type, queue, worker, n in doomed.fetchall():
             cells[name[state], name.get(type), name.get(queue), name.get(worker)] = -n
         rows = self._db.execute("DELETE FROM tasks WHERE key <= ?", (last,)).rowcount
@@ -337,16 +292,11 @@ class SqliteStore:
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                self._forget_rolled_back_names()
+                self._rows.forget_rolled_back()
                 raise
             return result
 
         return self._guarded(whole)
-
-    def _forget_rolled_back_names(self) -> None:
-        stored = {name: id for id, name in self._db.execute("SELECT id, name FROM names")}
-        for name in [name for name in self._numbers if name not in stored]:
-            self._names.pop(self._numbers.pop(name), None)
 
     def _guarded(self, act: Callable[[], T]) -> T:
         try:

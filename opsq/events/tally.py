@@ -35,6 +35,8 @@ _MOST_EXEMPLARS: Final = 20_000
 #: In a flood one task of each so many seconds is an example, and every one that ran long.
 _EXAMPLE_EVERY_S: Final = 0.002
 _LONG_S: Final = 1.0
+#: Ends arrive out of order by less than this; what ended longer before the last example has another clock.
+_DISORDER_S: Final = 10.0
 _UNKNOWN_EXCEPTION: Final = "UnknownException"
 
 
@@ -99,7 +101,8 @@ class Tally:
             if prefetch_s is not None:
                 place.prefetch_s = prefetch_s
                 place.wait.add(prefetch_s + (segments[_BROKER] or 0.0))
-            if abs(run.at - self._example_at) >= _EXAMPLE_EVERY_S or (ran is not None and ran >= _LONG_S):
+            since_s = run.at - self._example_at
+            if not -_DISORDER_S < since_s < _EXAMPLE_EVERY_S or (ran is not None and ran >= _LONG_S):
                 self._example_at = run.at
                 self._example(id, after.type, run)
 

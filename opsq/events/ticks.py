@@ -6,6 +6,7 @@ from typing import Final
 
 from opsq.events.bounds import LATENCY_S, Histogram
 from opsq.wire.event import Event
+from opsq.wire.schedule_hint import DUE, ScheduleHint, hint_of
 
 TICK: Final = "schedule-tick"
 #: Entries beyond so many are not told apart.
@@ -30,13 +31,36 @@ class Entry:
 
 
 class Ticks:
-    """Every entry that was heard of."""
+    """Every entry that was heard of. hints: what each beat said last of each entry's ticks to come, by its own clock.
+
+    Hints outlive no monitor: beats say them again within seconds.
+    """
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self.hints: dict[tuple[str, str], ScheduleHint] = {}
 
     def heard(self, event: Event) -> None:
-        """Count one tick. Fields of a wrong type are left out, never an error."""
+        """Take note of one event of a beat. Fields of a wrong type are left out, never an error."""
+        if event.kind == DUE:
+            self._hinted(hint_of(event))
+        elif event.kind == TICK:
+            self._ticked(event)
+
+    def _hinted(self, hint: ScheduleHint | None) -> None:
+        """Keep it, unless a later one of the same beat came first; by number, for a clock may be set back."""
+        if hint is None:
+            return
+        key = (hint.host, hint.name)
+        known = self.hints.get(key)
+        if known is None and len(self.hints) >= MOST_ENTRIES:
+            # The one that was said longest ago; a beat says what it has to say again.
+            del self.hints[min(self.hints, key=lambda each: self.hints[each].at)]
+        if known is None or known.emitter != hint.emitter or known.seq <= hint.seq:
+            self.hints[key] = hint
+
+    def _ticked(self, event: Event) -> None:
+        """Count one tick."""
         fields = event.fields
         name = fields.get("name")
         name = name if isinstance(name, str) and name else OTHER

@@ -68,9 +68,9 @@ def tries(evidence: Evidence, corrected: Corrected = as_told) -> tuple[Try, ...]
 
 def _by_our_clock(times: Times, worker: str | None, client: str | None, corrected: Corrected) -> Times:
     """Times of two machines on one clock. A client that nobody heard is taken to be as wrong as the worker."""
-    nodes = (client or worker, *([worker] * 5))
+    nodes, told = (client or worker, *([worker] * 5)), msgspec.structs.astuple(times)
     return Times(
-        *(at if at is None or node is None else corrected(node, at) for node, at in zip(nodes, times, strict=True))
+        *(at if at is None or node is None else corrected(node, at) for node, at in zip(nodes, told, strict=True))
     )
 
 

@@ -5,13 +5,14 @@ Thread: any. Frozen records, every figure that may be unknown ``None`` when it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from msgspec import Struct, structs
 
 from opsq.clock import Clock, SystemClock
 from opsq.events import series as rolled
+from opsq.events.agenda import Agenda
 from opsq.events.anomalies import Anomalies
 from opsq.events.cluster import OTHER, Cluster
 from opsq.events.decisions import DecisionItem, item_of
@@ -33,10 +34,13 @@ from opsq.events.rollup import (
     fault_parts,
     fault_prefix,
 )
+from opsq.events.search import literal, of
 from opsq.events.shape import Column, run_shape
+from opsq.events.slots import NEWEST, SlotUse, slots_of
 from opsq.events.store import Store
 from opsq.events.workers import LATE, ONLINE, liveness
 from opsq.events.workflows import MOST_MEMBERS, Workflow, workflow
+from opsq.wire.schedule_hint import Upcoming
 
 _FAILED, _RETRIED = OUTCOMES.index("failed"), OUTCOMES.index("retried")
 _SUCCEEDED: Final = OUTCOMES.index("succeeded")
@@ -132,6 +136,7 @@ class Views:
         self._store = store
         self._cluster = cluster
         self._clock = clock or SystemClock()
+        self._agenda = Agenda(store, cluster.tally.ticks, cluster.skews)
 
     # -- decisions about slots -----------------------------------------------------------------------------------------
 
@@ -152,6 +157,10 @@ class Views:
     ) -> list[tuple[int, str, bytes]]:
         """Rolled-up figures as they are stored, to rebuild a load from."""
         return self._store.slices(width_s, since, until, series=series, prefix=prefix)
+
+    def upcoming(self, queues: Collection[str], now: float) -> tuple[Upcoming, ...]:
+        """Ticks of schedules to come whose tasks go to ``queues``, soonest first. Thread: one, the autoscaler's."""
+        return self._agenda.upcoming(queues, now)
 
     # -- errors --------------------------------------------------------------------------------------------------------
 
@@ -214,6 +223,12 @@ class Views:
 
     # -- anomalies and workers -----------------------------------------------------------------------------------------
 
+    def slots(self, worker: str) -> tuple[SlotUse, ...]:
+        """What the processes of one worker used for its newest runs; none where events do not tell processes."""
+        now = self._clock.now()
+        ended = of(worker=literal(worker), state="done").root
+        return slots_of(self._store.find(ended, now, limit=NEWEST).rows, worker, now, self._cluster.skews.corrected)
+
     def anomalies(self) -> tuple[Anomaly, ...]:
         """What should not happen and did, the most frequent first."""
         shared = self._store.ledger()
@@ -236,7 +251,7 @@ class Views:
         """What is known of one queue now."""
         now = self._clock.now()
         sample = next((one for one in fresh_depths(self._cluster.depths.copy(), now) if one.name == name), None)
-        found = self._signals("q:" + name, name, now)
+        found = self._signals(name, now)
         consuming = 0
         for record in self._cluster.workers.copy():
             told = record.said.get("queues")
@@ -254,11 +269,8 @@ class Views:
             drain_s=drain_s(sample.ready, found.arrived_60_s, found.done_60_s),
         )
 
-    def type_signals(self, name: str) -> Signals:
-        """What is known of one task type now."""
-        return self._signals("t:" + name, name, self._clock.now())
-
-    def _signals(self, series: str, name: str, now: float) -> Signals:
+    def _signals(self, name: str, now: float) -> Signals:
+        series = "q:" + name
         recent = self._cluster.rollup.recent(series)
         end = int(now)
         arrived_15, done_15 = rates(recent, now, _SHORT_S)

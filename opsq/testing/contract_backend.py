@@ -24,7 +24,7 @@ from opsq.settings import Settings
 from opsq.testing.harness import running_worker
 from opsq.wire.result import ResultMeta, decode_result, encode_result
 
-SOON_S = 5.0
+SOON_S = 15.0
 LONG_S = 30.0
 
 

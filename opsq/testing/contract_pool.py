@@ -24,7 +24,7 @@ from opsq.core.pools.limits import limited
 from opsq.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 from opsq.settings import Settings
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class ScriptRunner:

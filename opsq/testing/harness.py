@@ -18,7 +18,7 @@ from opsq.broker.message import OutMessage
 from opsq.broker.source import QueueDepth
 from opsq.core.worker.worker import Worker
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 class Moment(NamedTuple):

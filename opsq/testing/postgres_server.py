@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-START_S = 30
+from opsq.testing.ports import free_port
+
+START_S = 60
 
 
 class NotInstalled(Exception):
@@ -38,9 +39,7 @@ class PostgresServer:
         self._data = folder / "pgdata"
         self._options = options
         self._user = "postgres" if os.geteuid() == 0 else None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"postgresql://opsq@127.0.0.1:{self.port}/postgres"
 
     def _run(self, *words: str) -> None:

@@ -16,7 +16,7 @@ from opsq.web.access.gate import address_of
 from opsq.web.act_fields import WrongField
 from opsq.web.act_records import Act
 from opsq.web.act_view import form, outcome
-from opsq.web.acting import CONFIRM, By, Did, look, note_refusal, perform, status_of, why_not
+from opsq.web.acting import CONFIRM, NO_ERROR, By, Did, look, note_refusal, perform, status_of, why_not
 from opsq.web.acts import ACTS
 from opsq.web.audit import Entry
 from opsq.web.bodies import read_form, read_json
@@ -94,6 +94,8 @@ class ActHandlers:
         seen = look(deps, act, target)
         if act.of == "task" and seen.task is None and act.verb != "revoke":
             raise HTTPException(404, "No such task is known here")
+        if seen.unknown_error:
+            raise HTTPException(404, NO_ERROR)
         view = form(act, seen, why_not(deps, act, seen), given, faults, visitor, deps.places)
         return self._page("pages/act.html", f"{act.label} {view.short}", request, view, 400 if faults else 200)
 

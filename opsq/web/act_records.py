@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from opsq.events.records import QueueItem, TaskDetail, WorkerItem
+from opsq.events.views import ErrorGroup
 from opsq.web.act_fields import Field
 from opsq.web.hands import Hands, Scheduled
 
@@ -24,7 +25,7 @@ FINAL: Final = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is known of a target at the moment of acting. workers_up: how many may answer. muted: of an error.
-    entry: of the schedule.
+    entry: of the schedule. error: the group, where anybody failed so.
     """
 
     target: str
@@ -34,6 +35,7 @@ class Seen:
     queue: QueueItem | None = None
     muted: bool | None = None
     entry: Scheduled | None = None
+    error: ErrorGroup | None = None
 
     def before(self) -> dict[str, Any]:
         """The facts that an act is about to change, for the preview and the audit."""
@@ -50,7 +52,14 @@ class Seen:
             return {"waiting": queue.ready, "oldest_s": queue.oldest_age_s, "workers": len(queue.workers)}
         if self.entry is not None:
             return {"type": self.entry.task, "schedule": self.entry.schedule, "paused": self.entry.paused}
+        if self.error is not None:
+            return {"type": self.error.type, "failed": self.error.failed, "muted": self.muted}
         return {}
+
+    @property
+    def unknown_error(self) -> bool:
+        """Is it an error that nobody ever failed with? One that is muted can be unmuted though it was forgotten."""
+        return self.muted is False and self.error is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from starlette.exceptions import HTTPException
 
 from opsq.errors import OpsqError
 from opsq.web import facts, facts_schedules
@@ -24,6 +25,7 @@ log = logging.getLogger("opsq.web")
 
 LONGEST_TARGET: Final = 1_000
 CONFIRM: Final = "confirm"
+NO_ERROR: Final = "No such error is known here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ def look(deps: Deps, act: Act, target: str) -> Seen:
     if act.of == "queue":
         return Seen(target, up, queue=next((queue for queue in facts.queues(deps) if queue.name == target), None))
     if act.of == "error":
-        return Seen(target, up, muted=deps.mutes is not None and target in deps.mutes.now())
+        muted = deps.mutes is not None and target in deps.mutes.now()
+        return Seen(target, up, muted=muted, error=deps.views.error(target))
     if act.of == "schedule":
         return Seen(target, up, entry=facts_schedules.entry(deps, target))
     return Seen(target, up)
@@ -82,13 +85,16 @@ def perform(deps: Deps, act: Act, target: str, given: Mapping[str, Any], by: By)
     """Do it and write it down. Blocks on workers, broker and store.
 
     given: the fields, and for an act that cannot be undone ``confirm``, the target's name again.
-    Raises WrongField for fields that cannot be taken: nothing was done then, and nothing is written down.
+    Raises WrongField for fields that cannot be taken, HTTPException 404 for an error that nobody failed with:
+    nothing was done then, and nothing is written down.
     """
     confirmed = given.get(CONFIRM)
     values = read_fields(act.fields, {name: value for name, value in given.items() if name != CONFIRM})
     if act.typed and confirmed != target:
         raise WrongField({CONFIRM: f"write the name of the {act.of}: this cannot be undone"})
     seen = look(deps, act, target)
+    if seen.unknown_error:
+        raise HTTPException(404, NO_ERROR)
     reason = why_not(deps, act, seen)
     done = Done(REFUSED, reason, {}) if reason else _do(deps, act, seen, values)
     private = {field.name for field in act.fields if field.private}

@@ -39,6 +39,7 @@ from opsq.web.view_range import RANGES, Range
 from opsq.web.view_task import Usual
 from opsq.web.view_task_around import Around
 from opsq.web.view_task_chart import series_of
+from opsq.web.view_task_facets import ErrorCount
 from opsq.web.view_type import TypeFacts
 from opsq.web.view_worker import MAX_RUNNING, WorkerFacts
 
@@ -51,6 +52,8 @@ SETTLED_S: Final = 120.0
 MOST_ERRORS_READ: Final = 20
 MOST_ASIDE: Final = 200
 BROKER_S: Final = 5.0
+#: Reading a hundred runs costs as much as the rest of the worker's page, and says the same for a while.
+SLOTS_S: Final = 5.0
 MAX_FLOWS: Final = 200
 MAX_WORKER_SERIES: Final = 30
 USUAL_WINDOW_S: Final = 86_400.0
@@ -161,6 +164,7 @@ def worker(deps: Deps, name: str, ask: Ask) -> WorkerFacts | None:
         usual=usual_runs(deps),
         held=sum(value.count for value in facets.state if value.value == "RECEIVED"),
         can_act=deps.hands is not None,
+        slots=deps.memo.get(("worker-slots", name), SLOTS_S, lambda: deps.views.slots(name)),
     )
 
 
@@ -194,20 +198,33 @@ def error(deps: Deps, fault: str, ask: Ask) -> ErrorGroup | None:
     return None if found is None else _seen_error(found, ask.visitor)
 
 
-def error_counts(deps: Deps, asked: Filter, ask: Ask) -> dict[str, int | None]:
-    """Count failures by the exception's type under a filter; None where it has terms that nobody counts them by."""
-    names = {term.name for term in asked.terms} - {"exception"}
-    state, by_type = asked.value("state").lower(), asked.value("type")
+def error_counts(deps: Deps, asked: Filter, ask: Ask) -> tuple[ErrorCount, ...]:
+    """Count failures by their error under a filter; None where it has terms that nobody counts them by.
+
+    The errors are those heard of last, and the one that the filter is about.
+    """
     if not hiding.sees_payload(ask.visitor):
-        return {}
+        return ()
+    names = {term.name for term in asked.terms} - {"fault"}
+    state, by_type, chosen = asked.value("state").lower(), asked.value("type"), asked.value("fault")
     exact = not asked.text and not asked.fault and names <= {"type", "state"} and state in ("", "failed", "failure")
-    counts: dict[str, int | None] = {}
-    for group in errors(deps, ask.visitor)[:MOST_COUNTED]:
-        found = error(deps, group.fault, ask) if exact and by_type else group
-        failed = 0 if found is None else found.types.get(by_type, 0) if exact and by_type else found.failed
-        if failed:
-            counts[group.type] = (counts.get(group.type) or 0) + failed if exact else None
-    return counts
+    known = [group for group in errors(deps, ask.visitor) if group.failed]
+    found = []
+    for group in known[:MOST_COUNTED] + [group for group in known[MOST_COUNTED:] if group.fault == chosen]:
+        failed = _failed(deps, group, by_type, ask) if exact else None
+        if failed != 0 or group.fault == chosen:
+            found.append(ErrorCount(group, failed))
+    return tuple(found)
+
+
+def _failed(deps: Deps, group: ErrorGroup, by_type: str, ask: Ask) -> int | None:
+    """Count the tasks of a type (empty for all) that failed by an error; None where retries are counted among them."""
+    whole = error(deps, group.fault, ask) if by_type else group
+    if whole is None or (by_type and by_type not in whole.types):
+        return 0
+    if not by_type or len(whole.types) == 1:
+        return whole.failed
+    return whole.types[by_type] if not whole.retried else None
 
 
 def error_of(deps: Deps, detail: TaskDetail, ask: Ask) -> ErrorGroup | None:

@@ -201,6 +201,7 @@ PAGES: Final = (
             _ACTS,
             Region("worker-figures", "regions/worker_figures.html"),
             Region("worker-running", "regions/worker_running.html"),
+            Region("worker-slots", "regions/worker_slots.html", SLOW_S),
             Region("worker-load", "regions/worker_load.html", SLOW_S),
             Region("worker-main", "regions/worker_main.html", SLOW_S),
             Region("worker-control", "regions/worker_control.html", SLOW_S),

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from opsq.autoscale.account import in_force
-from opsq.autoscale.explain import INPUTS, MODES, NAMES, asked, decided_by, finding, held_back, input_text, reason
+from opsq.autoscale.explain import (
+    INPUTS,
+    MODES,
+    NAMES,
+    OF_ENTRIES,
+    asked,
+    decided_by,
+    finding,
+    held_back,
+    input_text,
+    reason,
+)
 from opsq.events.decisions import DecidedBound, DecisionItem
 from opsq.events.records import Point
 from opsq.web import charts, words
@@ -193,10 +204,12 @@ def _charts(item: DecisionItem, facts: AutoscaleFacts, now: float) -> tuple[char
     there = in_force(facts.of_chosen, [min(now, point.at + point.width_s) for point in points])
     has = [None if one is None else float(one.slots) for one in there]
     wants = [None if one is None else float(asked(one)) for one in there]
+    busy = [None if one is None else float(one.running) for one in there]
     lines = (
         Line("has", "has", "running thick", has, COUNT, steps=True),
         Line("wants", "wants", "want", wants, COUNT, steps=True),
-        Line("busy", "busy", "plain", [None if one is None else float(one.running) for one in there], COUNT, area=True),
+        # As steps too: a slope would show more slots busy than there were.
+        Line("busy", "busy", "plain area", busy, COUNT, area=True, steps=True),
     )
     scale = charts.linear([line.values for line in lines], TALL)
     newest = {"has": float(item.slots), "wants": float(asked(item)), "busy": float(item.running)}
@@ -258,12 +271,13 @@ def _share(slots: float, full: float) -> float:
 
 
 def _inputs(item: DecisionItem, now: float) -> tuple[tuple[str, str, str, bool], ...]:
-    queues = {one.queue for one in item.signals if one.queue}
+    queues = {one.queue for one in item.signals if one.queue and one.name not in OF_ENTRIES}
     found = []
     for one in item.signals:
         if one.name not in INPUTS:
             continue
-        label = INPUTS[one.name] + (f", {one.queue}" if one.queue and len(queues) > 1 else "")
+        named = one.queue and (len(queues) > 1 or one.name in OF_ENTRIES)
+        label = INPUTS[one.name] + (f", {one.queue}" if named else "")
         old_s = None if one.age_s is None or one.age_s < 0 else one.age_s + max(0.0, now - item.at)
         age = "age unknown" if old_s is None else f"{words.duration(old_s)} old"
         found.append((label, input_text(one.value, one.unit), age, one.age_s is None or not 0 <= one.age_s <= LATE_S))

@@ -145,9 +145,19 @@ class Places:
 
 def quoted(value: str) -> str:
     """Put a search term's value in quotes where it needs them."""
-    if value and not any(character.isspace() or character in '"\\' for character in value):
+    if value and not any(character.isspace() or character in '"\\' for character in value) and not _closes(value):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _closes(value: str) -> bool:
+    """Whether a parenthesis closes here that was not opened here: unquoted, it would end the term."""
+    opened = 0
+    for character in value:
+        opened += (character == "(") - (character == ")")
+        if opened < 0:
+            return True
+    return False
 
 
 def row_id(task_id: str) -> str:

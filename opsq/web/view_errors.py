@@ -138,6 +138,7 @@ class ErrorView:
     newest: tuple[tuple[Link, float], ...]
     muted: str
     retry_href: str
+    tasks_href: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ def _row(each: Counted, facts: ErrorsFacts, places: Places, now: float) -> Error
         id="e-" + row_id(group.fault),
         href=places.page("errors", group.fault),
         type=group.type,
-        title=_title(group),
+        title=error_title(group),
         failed=words.count(group.failed),
         retried=words.count(group.retried),
         first_at=group.first_at,
@@ -225,7 +226,7 @@ def _row(each: Counted, facts: ErrorsFacts, places: Places, now: float) -> Error
     )
 
 
-def _title(group: ErrorGroup) -> str:
+def error_title(group: ErrorGroup) -> str:
     """Give the message without its type, which stands before it."""
     text = group.title.removeprefix(group.type).strip()
     if text.startswith("(") and text.endswith(")"):
@@ -254,7 +255,7 @@ def error_view(
         fault=group.fault,
         crumbs=(Link("Errors", places.to("/errors")),),
         type=group.type,
-        title=_title(group),
+        title=error_title(group),
         sentence=f"{words.plural(group.failed, 'task')} failed{retried}{types}{workers}.",
         fresh=_fresh(group, since, now),
         last_at=group.last_at,
@@ -272,15 +273,15 @@ def error_view(
         newest=tuple((Link(words.short_id(id), places.task(id)), at) for id, at in _once(group.newest).items()),
         muted=muted_text(mute),
         retry_href=_retry(group, ask, places),
+        tasks_href=places.search(fault=group.fault) if group.failed else "",
     )
 
 
 def _retry(group: ErrorGroup, ask: Ask, places: Places) -> str:
-    """Where the failed tasks of this error's type are retried, with a preview: a search cannot tell causes apart."""
-    if not {"act", "payload"} <= ask.visitor.grants or not group.type:
+    """Where the tasks that failed by this error are retried, with a preview."""
+    if "act" not in ask.visitor.grants or not group.failed:
         return ""
-    terms = [f"type:{quoted(next(iter(group.types)))}"] if len(group.types) == 1 else []
-    return places.to("/bulk/retry", q=" ".join(["state:failed", f"exception:{quoted(group.type)}", *terms]))
+    return places.to("/bulk/retry", q=f"fault:{quoted(group.fault)}")
 
 
 def _once(newest: Sequence[tuple[float, str]]) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from opsq.events.records import Facets, Point, TaskItem, TaskPage
@@ -25,7 +25,7 @@ from opsq.web.view_common import (
 )
 from opsq.web.view_range import Ranges
 from opsq.web.view_task_chart import NO_CHART, filter_chart, series_of
-from opsq.web.view_task_facets import FacetGroup, facet_groups, suggestions
+from opsq.web.view_task_facets import ErrorCount, FacetGroup, facet_groups, suggestions
 
 MAX_CALL_TEXT: Final = 300
 
@@ -121,14 +121,14 @@ HEADS: Final = (
 @dataclass(frozen=True, slots=True)
 class TasksFacts:
     """What the page of tasks is made from. points: history of the filter, where it is kept. can_act: the monitor
-    does not only watch. errors: failures by the exception's type, None where nobody counts them under this filter.
+    does not only watch. errors: failures under this filter by their error.
     """
 
     page: TaskPage
     facets: Facets
     points: Sequence[Point] = ()
     can_act: bool = False
-    errors: Mapping[str, int | None] = field(default_factory=dict)
+    errors: Sequence[ErrorCount] = ()
 
 
 def tasks_view(found: TasksFacts, asked: Filter, ask: Ask, places: Places, broker: str, now: float) -> TasksView:

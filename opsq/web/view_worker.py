@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from opsq.events.records import Percentiles, Point, TaskItem, WorkerItem
+from opsq.events.slots import SlotUse
 from opsq.events.views import LifeEntry
 from opsq.web import charts, words
 from opsq.web.charts_data import BYTES, SECONDS, SHARE
@@ -15,6 +16,7 @@ from opsq.web.looks import LOOKS
 from opsq.web.view_charts import Area, area_chart, at_percentile, rate_of
 from opsq.web.view_common import Ask, Link, Places, call_text, range_links, row_id
 from opsq.web.view_range import Ranges
+from opsq.web.view_slots import SlotRow, slot_rows, slots_small
 from opsq.web.view_tasks import TaskRow, task_rows
 from opsq.web.view_trouble import HEARTBEAT_S
 from opsq.web.view_worker_control import Control, control
@@ -81,7 +83,7 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """The page of one worker. then: it is silent, so its numbers are of that time."""
+    """The page of one worker. then: it is silent, so its numbers are of that time. unseen: it runs what nobody told."""
 
     name: str
     short: str
@@ -94,7 +96,7 @@ class WorkerView:
     last_seen_at: float
     running: tuple[RunningRow, ...]
     running_small: str
-    busy: bool
+    unseen: bool
     ranges: Ranges
     range_label: str
     charts: tuple[charts.Chart, ...]
@@ -110,6 +112,8 @@ class WorkerView:
     looks: tuple[Link, ...]
     control: Control | None
     may_stop: bool
+    slots: tuple[SlotRow, ...]
+    slots_small: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class Figure:
 class WorkerFacts:
     """What the page of one worker is made from, all read at one moment. usual: run time of a day by task type.
 
-    held: tasks that it took and that wait there. can_act: the monitor does not only watch.
+    held: tasks that it took and that wait there. can_act: the monitor does not only watch. slots: by process.
     """
 
     worker: WorkerItem
@@ -138,6 +142,7 @@ class WorkerFacts:
     usual: Mapping[str, Percentiles | None]
     held: int = 0
     can_act: bool = False
+    slots: Sequence[SlotUse] = ()
 
 
 def worker_view(facts: WorkerFacts, ask: Ask, places: Places, now: float) -> WorkerView:
@@ -157,7 +162,7 @@ def worker_view(facts: WorkerFacts, ask: Ask, places: Places, now: float) -> Wor
         last_seen_at=worker.last_seen_at,
         running=tuple(_running(item, facts.usual.get(item.type or ""), places, now) for item in facts.running),
         running_small=f"{row.slots}{' slots' if worker.slots is not None else ''}",
-        busy=busy_slots(worker) > 0,
+        unseen=_unseen(facts, now),
         ranges=range_links(ask, places, places.page("workers", worker.name).removeprefix(places.prefix)),
         range_label=ask.range.said,
         charts=_charts(worker, facts.points, now),
@@ -176,8 +181,17 @@ def worker_view(facts: WorkerFacts, ask: Ask, places: Places, now: float) -> Wor
             if look.permission in ask.visitor.grants and facts.can_act
         ),
         may_stop=facts.can_act and "act" in ask.visitor.grants,
+        slots=slot_rows(facts.slots, places),
+        slots_small=slots_small(facts.slots),
         control=control(worker, facts.types, ask.visitor, places) if facts.can_act else None,
     )
+
+
+def _unseen(facts: WorkerFacts, now: float) -> bool:
+    """Does it say that it is busy, with what no event told of? Short tasks may have ended since its last heartbeat."""
+    since = now - 2 * (facts.worker.freq_s or HEARTBEAT_S)
+    moves = any(item.finished_at and item.finished_at > since for item in facts.latest)
+    return busy_slots(facts.worker) > 0 and not moves
 
 
 def _figures(facts: WorkerFacts, row: WorkerRow) -> tuple[Figure, ...]:

@@ -132,8 +132,10 @@ def _small(worker: WorkerItem) -> str:
 
 
 def busy_slots(worker: WorkerItem) -> int:
-    """Count the slots in use: as the worker says, else as the events say."""
-    return next(n for n in (worker.busy, worker.active, worker.running) if n is not None)
+    """Count the slots in use: as the worker says, else as the events say, which are newer than its last heartbeat."""
+    told = next((n for n in (worker.busy, worker.active) if n is not None), worker.running)
+    live = worker.status == "online" and worker.running <= (worker.slots or 0)
+    return max(told, worker.running) if live else told
 
 
 def served_slots(workers: Sequence[WorkerItem]) -> tuple[tuple[str, ...], str, str, bool]:

@@ -224,6 +224,11 @@ def event_to_wire(event: Event) -> dict[str, Any]:
     return wire
 
 
+def event_from_wire(raw: Mapping[str, Any]) -> Event | Malformed:
+    """Read the flat object that ``event_to_wire`` writes."""
+    return _parse(dict(raw), ranges_checked=False)
+
+
 _encode = msgspec.json.Encoder().encode
 
 

@@ -152,7 +152,9 @@ _DECISION = (
     _ours("running", WHOLE, "Slots that run a task.", "slots"),
     _ours("starting", WHOLE, "Slots that are starting.", "slots"),
     _ours("spent", NUMBER, "Slot-hours used today.", "hours"),
-    _ours("signals", LIST, "What was looked at: `[queue, name, value, unit, age in seconds]`; age -1 is not known."),
+    _ours(
+        "signals", LIST, "What was looked at: `[queue or entry, name, value, unit, age in seconds]`; age -1: unknown."
+    ),
     _ours("queues", LIST, "Names of the queues served."),
 )
 
@@ -276,6 +278,25 @@ _ALL = (
             _ours("late_s", NUMBER, "Between the two, jitter taken off.", "seconds"),
             _ours("asked", FLAG, "Somebody asked for it, out of turn."),
             _ours("missed", WHOLE, "Ticks of the entry that were not sent so far, by its catch-up rule.", "ticks"),
+        ),
+        origin="opsq",
+    ),
+    Kind(
+        "schedule-due",
+        "A beat says when an entry is due next; said again every `freq` seconds while it is due within ten minutes.",
+        (
+            _ours("name", TEXT, "Name of the entry."),
+            _ours("task", TEXT, "Task that will be called."),
+            _ours("queue", TEXT, "Queue that the call goes to, where that can be told."),
+            _ours(
+                "due", LIST, "The next ticks, jitter included, soonest first; empty: no more of them.", "epoch seconds"
+            ),
+            _ours("brings", OBJECT, "How many tasks a tick brings, by queue; absent when nobody said.", "tasks"),
+            _ours("last_id", TEXT, "Id of its last call."),
+            _ours("last_at", NUMBER, "When that was sent.", "epoch seconds"),
+            _ours(
+                "freq", NUMBER, "After three times as long without another, the beat is taken to be gone.", "seconds"
+            ),
         ),
         origin="opsq",
     ),

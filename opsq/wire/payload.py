@@ -19,6 +19,7 @@ FULL, REPR, NONE = "full", "repr", "none"
 REDACTED: Final = "[redacted]"
 _REPR_CHARS: Final = 1024
 _DEEPEST: Final = 50
+_BARE_BYTES: Final = len('{"args":[],"kwargs":{}}')
 _parts = msgspec.json.Decoder(tuple[msgspec.Raw, msgspec.Raw, msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -66,9 +67,10 @@ class Rule(Struct, frozen=True):
             return self._redacted(parts, args, kwargs)
         if self.mode != FULL:
             return Shown(args, kwargs)
-        if len(parts[0]) + len(parts[1]) + 20 > self.max_bytes:
+        payload = f'{{"args":{parts[0]},"kwargs":{parts[1]}}}'
+        if _bytes(payload) > self.max_bytes:
             return Shown(args, kwargs, self._cut(_decode(parts[0]), _decode(parts[1])), False)
-        return Shown(args, kwargs, f'{{"args":{parts[0]},"kwargs":{parts[1]}}}', True)
+        return Shown(args, kwargs, payload, True)
 
     def _may_hide(self, parts: tuple[str, str], body: bytes) -> bool:
         """Whether these arguments need a closer look: quickly, and rather once too often."""
@@ -107,10 +109,10 @@ class Rule(Struct, frozen=True):
             texts = saferepr(tuple(plain[0]), _REPR_CHARS), saferepr(plain[1], _REPR_CHARS)
         if self.mode != FULL:
             return Shown(*texts)
-        payload = str(_encode({"args": plain[0], "kwargs": plain[1]}), "utf-8")
+        payload = _encode({"args": plain[0], "kwargs": plain[1]})
         if len(payload) > self.max_bytes:
-            payload = self._cut(*plain)
-        return Shown(*texts, payload, plain == (args, kwargs) and len(payload) <= self.max_bytes)
+            return Shown(*texts, self._cut(*plain), False)
+        return Shown(*texts, str(payload, "utf-8"), plain == (args, kwargs))
 
     def _clean(self, value: Any, depth: int) -> Any:
         if depth > _DEEPEST:
@@ -124,19 +126,25 @@ class Rule(Struct, frozen=True):
 
     def _cut(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         """As many of the arguments as there is room for; of the others, how long they are."""
-        left = self.max_bytes
+        left = self.max_bytes - _BARE_BYTES
         kept: list[tuple[str | None, Any]] = []
         for name, value in [*((None, each) for each in args), *kwargs.items()]:
-            size = len(_encode(value)) + len(name or "")
-            if size > left // 2:
+            around = 1 if name is None else len(_encode(name)) + 2  # a comma, or a name, a colon and a comma
+            size = len(_encode(value))
+            if size + around > left // 2:
                 value = f"[{size} bytes left out]"
-                size = len(value) + len(name or "")
-            if size > left:
+                size = len(value) + 2
+            left -= size + around
+            if left < 0:
                 break
-            left -= size
             kept.append((name, value))
         cut = {"args": [v for k, v in kept if k is None], "kwargs": {k: v for k, v in kept if k is not None}}
         return str(_encode(cut), "utf-8")
+
+
+def _bytes(text: str) -> int:
+    """How long it is in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _hides_nothing(_: str) -> None:

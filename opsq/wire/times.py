@@ -29,8 +29,3 @@ def parse_epoch(text: str, path: str = "$", naive_zone: tzinfo = UTC) -> float:
         return moment.timestamp()
     except (OverflowError, ValueError):
         raise MalformedMessage(f"time out of range: {text[:60]!r}", path) from None
-
-
-def format_time(moment: datetime) -> str:
-    """Write an aware or naive datetime the way Celery does."""
-    return moment.isoformat()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -129,6 +130,14 @@ def layer_of(name: str) -> str:
 
 def edges(module: Module) -> list[Import]:
     return [found for found in module.imports if not found.type_only]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trees() -> Iterator[None]:
+    """Let go of what was parsed, once the last rules have been looked at: it is 150 MB."""
+    yield
+    for module in MODULES:
+        vars(module).pop("tree", None)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

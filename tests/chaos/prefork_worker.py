@@ -71,7 +71,7 @@ class PreforkWorker:
                 continue
         return found
 
-    def until(self, met: Callable[[], Any], what: str, within_s: float = 30.0) -> Any:
+    def until(self, met: Callable[[], Any], what: str, within_s: float = 60.0) -> Any:
         """Ask until it is true; returns the answer."""
         pause, deadline = threading.Event(), time.monotonic() + within_s
         while True:
@@ -94,7 +94,7 @@ class PreforkWorker:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self.close()
         return code
 

@@ -112,7 +112,7 @@ class Site:
             process.send_signal(signal.SIGTERM)
         for process in self._running:
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

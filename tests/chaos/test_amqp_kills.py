@@ -44,9 +44,15 @@ class AmqpRun(Run):
             "OPSQ_TASK_DEFAULT_QUEUE": self.queue,
         }
 
+    def _left_over(self) -> list[str]:
+        counts = self.server.control("list_queues", "name", "messages", "--no-table-headers").splitlines()
+        return [line for line in counts if line.split()[0] == self.queue and line.split()[1] != "0"]
+
+    def _drained(self) -> bool:
+        return super()._drained() and not self._left_over()
+
     def _figures(self, exit_code: int, seconds: float) -> dict[str, Any]:
         ledger = Ledger.read(self.path)
-        counts = self.server.control("list_queues", "name", "messages", "--no-table-headers").splitlines()
         return {
             **ledger.report(),
             "tasks": self.tasks,
@@ -55,7 +61,7 @@ class AmqpRun(Run):
             "orphans": self.orphans,
             "interrupted_again_after_s": interrupted_again_after(ledger),
             "restart_to_first_task_s": self._restarts(ledger),
-            "left_over": [line for line in counts if line.split()[0] == self.queue and line.split()[1] != "0"],
+            "left_over": self._left_over(),
             "exit_code": exit_code,
             "seconds": round(seconds, 1),
         }

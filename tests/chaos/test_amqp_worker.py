@@ -18,11 +18,12 @@ from opsq import Opsq
 from opsq.broker.connection import BrokerConnection
 from opsq.broker.topology import event_queue
 from opsq.testing.broker_reader import Reader
+from tests.promises import within
 from tests.rabbitmq import RabbitServer
 
 HERE = Path(__file__).resolve().parent
 CALLS = 40
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Fleet:
@@ -68,6 +69,14 @@ class Fleet:
         of_it = [(kind, number) for kind, number, writer, _ in words if writer == str(pid)]
         return {number for kind, number in of_it if kind == "S"} - {number for kind, number in of_it if kind == "D"}
 
+    def stands_in_work(self, process: subprocess.Popen[bytes]) -> bool:
+        """Stop the clockwork of ``process``; it goes on unless it is in the middle of a task."""
+        process.send_signal(signal.SIGSTOP)
+        found = bool(self.in_work(process.pid))
+        if not found:
+            process.send_signal(signal.SIGCONT)
+        return found
+
     def until(self, what: str, done: Callable[[], bool]) -> None:
         """Wait for it."""
         deadline = time.monotonic() + PATIENCE_S
@@ -81,7 +90,7 @@ class Fleet:
             process.send_signal(signal.SIGTERM)
         for process in self._running:
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -120,7 +129,7 @@ def test_a_killed_worker_s_tasks_run_again_within_two_seconds(fleet: Fleet) -> N
     fleet.worker("w2")
     fleet.until("some of the calls", lambda: len(fleet.lines("D")) >= 8)
     # The four threads begin and end as one, so there are moments between two tasks when none is in work.
-    fleet.until("a task in work", lambda: bool(fleet.in_work(first.pid)))
+    fleet.until("a task in work", lambda: fleet.stands_in_work(first))
     first.kill()
     first.wait()
     killed_at = time.time()
@@ -129,7 +138,7 @@ def test_a_killed_worker_s_tasks_run_again_within_two_seconds(fleet: Fleet) -> N
     again = [at for number, at in fleet.lines("S") if number in lost and at > killed_at]
     assert lost, "nothing ran when it was killed"
     assert again, "what it ran was not run again"
-    assert min(again) - killed_at < 2.0
+    assert min(again) - killed_at < within(2.0)
     assert all(count <= 2 for count in counts(fleet).values())
 
 
@@ -142,7 +151,7 @@ def test_a_worker_outlives_a_restart_of_the_broker(fleet: Fleet, rabbitmq: Rabbi
     rabbitmq.wait()
     back_at = time.time()
     fleet.until("work after the restart", lambda: any(at > back_at for _, at in fleet.lines("S")))
-    assert min(at for _, at in fleet.lines("S") if at > back_at) - back_at < 2.5
+    assert min(at for _, at in fleet.lines("S") if at > back_at) - back_at < within(2.5)
     fleet.until("every task", lambda: len({number for number, _ in fleet.lines("D")}) == CALLS)
 
 

@@ -23,6 +23,7 @@ from opsq import Opsq
 from opsq.broker.peek import peek
 from opsq.core.schedules.state import read_book
 from opsq.core.schedules.store import Leader, ScheduleStore, open_store
+from tests.promises import within
 from tests.rabbitmq import RabbitServer
 from tests.servers import redis_server
 from tests.servers_sql import history_server, new_database
@@ -32,7 +33,7 @@ FULL = os.environ.get("CHAOS") == "full"
 KILLS = 25 if FULL else 2
 LEASE_S = 2.0
 BUSY_S = 4.0
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 STORES = ("sqlite", "redis", "postgresql") if FULL else ("sqlite",)
 EVERY_S = {"steady": 0.2, "second": 0.5}
 
@@ -74,7 +75,7 @@ class Beats:
         for process in self.running.values():
             process.send_signal(signal.SIGTERM)
         for process in self.running.values():
-            process.wait(20)
+            process.wait(60)
 
 
 def until(beats: Beats, what: str, met: Callable[[], Any]) -> Any:
@@ -121,10 +122,12 @@ def test_another_beat_takes_over_and_no_tick_is_lost_or_doubled(kind: str, tmp_p
             for name in ("b0", "b1", "b2"):
                 beats.start(name)
             for _ in range(KILLS):
-                name = until(beats, "a leader", lambda: leader(store, beats.running))
+                until(beats, "a leader", lambda: leader(store, beats.running))
                 count = len(sent(app))
                 until(beats, "ticks", lambda count=count: len(sent(app)) > count + 2)
                 threading.Event().wait(dice.random() * EVERY_S["steady"])  # at any moment of a tick
+                # Asked only now: a leader that stood still for longer than its lease has been replaced meanwhile.
+                name = until(beats, "a leader", lambda: leader(store, beats.running))
                 before = store.leader()
                 beats.running[name].kill()
                 beats.running[name].wait()
@@ -142,7 +145,7 @@ def test_another_beat_takes_over_and_no_tick_is_lost_or_doubled(kind: str, tmp_p
         app.close()
     # The lease, and what processes may wait for one of two cores that others use as well.
     print(f"{kind}: next leader after {', '.join(f'{wait:.2f}' for wait in waits)} s")
-    assert max(waits) < LEASE_S + BUSY_S, waits
+    assert max(waits) < within(LEASE_S + BUSY_S), waits
 
 
 @contextmanager

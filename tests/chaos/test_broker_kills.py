@@ -25,6 +25,7 @@ from ledger import Ledger  # noqa: E402  a sibling, and this file is also run as
 from test_sqlite_kills import Run  # noqa: E402
 
 from opsq.broker.registry import BROKERS  # noqa: E402
+from tests.promises import within  # noqa: E402
 from tests.rabbitmq import rabbitmq_server  # noqa: E402
 from tests.servers import redis_server  # noqa: E402
 from tests.servers_cloud import SQS_OPTIONS, ferretdb_server, sqs_server  # noqa: E402
@@ -36,7 +37,7 @@ Settings = dict[str, str]
 TWINS = {"amqps": "amqp", "sentinel": "redis"}
 # (tasks, seconds from the kill until the next task starts, a worker's own start included)
 SHORT = {"sqs": 40}
-BACK_WITHIN_S = 12.0
+BACK_WITHIN_S = within(12.0)
 
 
 @contextmanager

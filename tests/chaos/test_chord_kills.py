@@ -66,7 +66,7 @@ class ChordRun:
             for worker in workers:
                 worker.terminate()
             for worker in workers:
-                worker.wait(20)
+                worker.wait(60)
         return self._figures(expected, time.monotonic() - began)
 
     def _publish(self) -> dict[int, str]:

@@ -18,6 +18,7 @@ from opsq import Opsq
 from opsq.errors import BrokerUnavailable
 from tests.chaos.calls import RATE, Calls
 from tests.chaos.site import Site
+from tests.promises import within
 from tests.rabbitmq import RabbitServer, rabbitmq_server
 from tests.servers import RedisServer, redis_server
 from tests.tcp_proxy import TcpProxy, tcp_proxy
@@ -79,13 +80,14 @@ def test_calls_through_an_outage(address: tuple[int, str], proxy: TcpProxy, tmp_
         site.until("work before", lambda: len(site.ledger().done) > RATE // 4)
         proxy.cut()
         threading.Event().wait(OUTAGE_S)
+        site.until("a call that gave up", lambda: patient or bool(calls.errors))
         proxy.refuse(False)
         before = len(calls.confirmed)
         site.until("calls afterwards", lambda: len(calls.confirmed) > before + RATE // 4)
         calls.end(threads)
         app.close()
         site.until("every call", lambda: set(map(str, calls.confirmed)) <= site.ledger().done)
-        assert calls.longest_s <= timeout_s + SLACK_S
+        assert calls.longest_s <= within(timeout_s + SLACK_S)
         assert names_it(calls.errors, proxy.port), set(calls.errors)
         assert not (patient and calls.errors), set(calls.errors)
         assert patient or calls.errors
@@ -116,7 +118,7 @@ def test_a_silent_broker_does_not_hold_a_call_beyond_its_deadline(
     for thread in threads:
         thread.join()
     assert len(took) == 3
-    assert max(took) <= 1.0 + SLACK_S
+    assert max(took) <= within(1.0 + SLACK_S)
     app.close()
 
 
@@ -155,6 +157,6 @@ def two_brokers(first: Any, second: Any, url: str, folder: Path) -> None:
         first.start()
         site.worker("late", broker=urls[0])
         site.until("every call", lambda: set(map(str, calls.confirmed)) <= site.ledger().done)
-        assert calls.longest_s <= 5.0 + SLACK_S
+        assert calls.longest_s <= within(5.0 + SLACK_S)
         assert names_it(calls.errors, first.port, second.port), set(calls.errors)
         assert site.ledger().lost() == set()

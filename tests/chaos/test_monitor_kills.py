@@ -35,7 +35,7 @@ from tests.servers import RedisServer, redis_server
 FULL = os.environ.get("CHAOS") == "full"
 KILLS = 5 if FULL else 1
 TASKS = 1_000 if FULL else 150
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

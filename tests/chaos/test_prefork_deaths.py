@@ -17,6 +17,7 @@ import pytest
 from opsq.errors import WorkerLostError
 from opsq.testing.harness import waiting
 from tests.chaos.prefork_worker import PreforkWorker
+from tests.promises import within
 
 AGAIN_MAX_S = 2.0
 BACK_MAX_S = 0.5
@@ -63,7 +64,7 @@ def test_a_death_costs_one_attempt(worker: PreforkWorker, how: str) -> None:
     worker.until(lambda: worker.lines("S", f"open-{how}"), "the other task")
     _dies_once(worker, how, 3)
     (worker.folder / f"open-{how}").touch()
-    assert others.get(timeout=20) == worker.lines("S", f"open-{how}")[0][1]
+    assert others.get(timeout=60) == worker.lines("S", f"open-{how}")[0][1]
     assert len(worker.lines("S", f"open-{how}")) == 1, "the other task must not notice"
 
 
@@ -82,7 +83,7 @@ def test_three_deaths_put_it_aside_and_one_command_releases_it(worker: PreforkWo
     cure = worker.folder / "cure"
     poison = worker.call("die", "segfault", "poison", 100, str(cure))
     with pytest.raises(WorkerLostError, match="SIGSEGV"):
-        poison.get(timeout=10)
+        poison.get(timeout=60)
     assert waiting(worker.app, "opsq.quarantine").ready == 1
     assert len(worker.lines("S", "poison")) == 3
     (kept,) = worker.command("quarantine", "list")["quarantined"]
@@ -103,7 +104,7 @@ def test_a_death_during_the_shutdown_gives_the_message_back(tmp_path: Path) -> N
         worker.process.send_signal(signal.SIGTERM)
         worker.until(lambda: "waiting for running tasks" in worker.log.read_text(), "the shutdown")
         (tmp_path / "now").touch()
-        assert worker.process.wait(20) == 0
+        assert worker.process.wait(60) == 0
         assert waiting(worker.app).ready == 1
         assert len(worker.lines("S", "now")) == 1, "nothing is run again by a worker that is leaving"
     finally:
@@ -119,11 +120,12 @@ def _dies_once(worker: PreforkWorker, how: str, slots: int) -> None:
     died = time.monotonic()
     worker.until(lambda: len(worker.children()) == slots, "the replacement")
     back_s = time.monotonic() - died
-    assert dying.get(timeout=20) == "lived"
+    assert dying.get(timeout=60) == "lived"
     first, second = (at for _, _, at in worker.lines("S", f"dies-{how}"))
     print(f"{how}: again after {second - first:.3f} s, child back after {back_s:.3f} s")
-    assert back_s <= BACK_MAX_S
-    assert second - first <= AGAIN_MAX_S + (10.0 if how == "memory" else 0.0), "eating the memory takes its time"
+    assert back_s <= within(BACK_MAX_S)
+    eating_s = 10.0 if how == "memory" else 0.0
+    assert second - first <= within(AGAIN_MAX_S + eating_s)
     assert SAID[how] in _last_death(worker)
 
 

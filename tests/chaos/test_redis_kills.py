@@ -24,10 +24,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 from ledger import Ledger  # noqa: E402  a sibling, and this file is also run as a script
 from test_sqlite_kills import ORPHANS_MAX_S, Run  # noqa: E402
 
+from tests.promises import within  # noqa: E402
 from tests.servers import RedisServer, redis_server  # noqa: E402
 
 FULL = os.environ.get("CHAOS") == "full"
-BACK_WITHIN_S = 6.0
+BACK_WITHIN_S = within(6.0)
 APPENDONLY = ("--appendonly", "yes", "--appendfsync", "everysec")
 LEFT_OVER = ("unacked", "unacked_index", "celery", "opsq:owners", "opsq:alive_until")
 
@@ -41,6 +42,10 @@ class RedisRun(Run):
 
     def _env(self) -> dict[str, str]:
         return super()._env() | {"OPSQ_BROKER_URL": self.server.url, "OPSQ_RESULT_BACKEND": self.server.url}
+
+    def _drained(self) -> bool:
+        with redis.Redis.from_url(self.server.url) as client:
+            return super()._drained() and not client.exists("unacked", "celery")
 
     def _figures(self, exit_code: int, seconds: float) -> dict[str, Any]:
         ledger = Ledger.read(self.path)

@@ -30,7 +30,7 @@ from ledger import Ledger  # noqa: E402  a sibling, and this file is also run as
 from opsq import Opsq  # noqa: E402  follows the sibling
 
 SOON_S = 2.0
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 FULL = os.environ.get("CHAOS") == "full"
 SOURCE = (HERE / "reload_app.py").read_text()
 

@@ -23,16 +23,16 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
 from ledger import Ledger  # noqa: E402  a sibling, and this file is also run as a script
+
+from tests.promises import within  # noqa: E402
 
 FULL = os.environ.get("CHAOS") == "full"
 POOLS = ("prefork", "threads", "asyncio", "solo", *(("gevent", "eventlet") if FULL else ()))
 SLOTS = 4
 NO_NEW_WORK_S = 0.1
-SLACK_S = 0.0 if FULL else 0.2
-"""A loaded machine may not let the process run for a while; the full run is for a quiet one."""
 DEADLINE_S = 4.0
 PATIENCE_S = 60.0
 
@@ -116,9 +116,9 @@ def stop_under_load(site: Site, tasks: int, seed: int) -> dict[str, Any]:
         ("early" if number % 5 == 0 and name == "work" else name, (number, chance.uniform(1, longest_ms)), {})
         for number in range(tasks)
     ]
-    calls += [(name, (tasks + number, 1.0), {"countdown": 8.0 if FULL else 2.5}) for number in range(5)]
+    calls += [(name, (tasks + number, 1.0), {"countdown": 8.0 if FULL else 4.0}) for number in range(5)]
     site.publish(calls)
-    first = site.start("--shutdown-timeout", str(DEADLINE_S))
+    first = site.start("--shutdown-timeout", str(within(DEADLINE_S)))
     site.until(lambda ledger: len(ledger.done) >= tasks // 4 and bool(ledger.unended()), "a quarter of the tasks")
     at, began = time.time(), time.monotonic()
     first.send_signal(signal.SIGTERM)
@@ -152,9 +152,9 @@ def wrong_with(figures: dict[str, Any]) -> list[str]:
     wrong = [name for name in ("lost", "doubled", "violations", "cut_off_by_first") if figures[name]]
     if figures["exit_codes"] != [0, 0]:
         wrong.append("exit_codes")
-    if figures["exit_s"] > DEADLINE_S:
+    if figures["exit_s"] > within(DEADLINE_S):
         wrong.append("exit_s")
-    if figures["last_start_after_signal_s"] > NO_NEW_WORK_S + SLACK_S:
+    if figures["last_start_after_signal_s"] > within(NO_NEW_WORK_S):
         wrong.append("last_start_after_signal_s")
     if figures["done_by_first"] >= figures["tasks"]:
         wrong.append("the first worker had nothing left to return")
@@ -190,7 +190,7 @@ def test_what_cannot_finish_is_returned_before_the_deadline(site: Site) -> None:
     code = first.wait(PATIENCE_S)
     took_s = time.monotonic() - began
     site.fault("deadline", at)
-    assert (code, took_s < DEADLINE_S + SLACK_S) == (0, True), (took_s, site.log.read_text()[-3000:])
+    assert (code, took_s < within(DEADLINE_S)) == (0, True), (took_s, site.log.read_text()[-3000:])
     assert len(site.ledger().starts) == slots, "a task began while the worker was stopping"
     site.gate.touch()
     second = site.start()
@@ -223,7 +223,7 @@ def test_a_second_signal_returns_what_runs_at_once(site: Site, signals: tuple[si
     code = first.wait(PATIENCE_S)
     took_s = time.monotonic() - began
     site.fault("signals", at)
-    assert (code, took_s < DEADLINE_S) == (1, True), (code, took_s, site.log.read_text()[-3000:])
+    assert (code, took_s < within(DEADLINE_S)) == (1, True), (code, took_s, site.log.read_text()[-3000:])
     site.gate.touch()
     second = site.start()
     site.until(lambda ledger: len(ledger.done) == 3, "every task")

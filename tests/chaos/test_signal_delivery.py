@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.site import Site
+from tests.promises import within
 
-HEARD_WITHIN_S = 5.0
+HEARD_WITHIN_S = within(5.0)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "tgkill"), reason="needs the C library's tgkill")

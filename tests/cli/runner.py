@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 def opsq(*words: str, cwd: Path, timeout_s: float = PATIENCE_S, **environment: str) -> subprocess.CompletedProcess[str]:

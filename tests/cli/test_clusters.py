@@ -70,7 +70,7 @@ def _names(url: str, send: Any) -> set[str]:
     """The task types that a page lists, once it lists one."""
     for _ in range(300):
         try:
-            with urlopen(url, timeout=5) as answer:
+            with urlopen(url, timeout=60) as answer:
                 found = {each["type"] for each in json.load(answer)["tasks"]}
         except HTTPError as error:
             error.close()

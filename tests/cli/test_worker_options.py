@@ -191,3 +191,19 @@ def test_a_worker_without_its_broker_is_live_and_not_ready(site: WorkerSite) -> 
     assert (status, facts["reason"]) == (503, "no connection to the broker")
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_what_a_task_prints_is_a_line_of_the_log_that_names_it(site: WorkerSite, pool: str) -> None:
+    site.start("-P", pool, "-c", "1", "--set", "worker_redirect_stdouts_level=ERROR")
+    said = site.app.send_task("shop.say", ("hello from inside",))
+    said.get(timeout=PATIENCE_S)
+    (line,) = [line for line in site.log.read_text().splitlines() if "hello from inside" in line]
+    assert " ERROR    stdout  hello from inside" in line
+    assert f"task_id={said.id}" in line
+
+
+def test_printed_lines_stay_as_they_are_when_asked_to(site: WorkerSite) -> None:
+    site.start("-P", "threads", "-c", "1", "--set", "worker_redirect_stdouts=false", PYTHONUNBUFFERED="1")
+    site.app.send_task("shop.say", ("hello from inside",)).get(timeout=PATIENCE_S)
+    assert "hello from inside" in site.log.read_text().splitlines()

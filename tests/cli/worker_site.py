@@ -43,6 +43,11 @@ def mail():
     return "sent"
 
 
+@app.task
+def say(words):
+    print(words)
+
+
 class Stubborn(Bootstep[None]):
     """Never comes back from stop."""
 

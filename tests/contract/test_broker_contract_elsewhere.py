@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 
+from opsq.broker.kombu_source import declare_queue
+from opsq.broker.mongodb import server_clock, transport
 from opsq.broker.registry import BROKERS
+from opsq.broker.topology import ExchangeSpec, QueueSpec
+from opsq.testing.broker_reader import unique
 from opsq.testing.contract_broker import BrokerContract
 from tests.servers_cloud import SQS_OPTIONS, ferretdb_server, sqs_server
 from tests.servers_sql import maria_server, postgres_server
@@ -82,3 +88,15 @@ class TestMongodb(BrokerContract):
     @pytest.fixture
     def url(self, mongodb: str) -> str:
         return mongodb
+
+    def test_a_private_queue_ends_by_the_servers_clock(self, connect: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        slow = SimpleNamespace(time=lambda: time.time() - 3600)
+        for module in (server_clock, transport):
+            monkeypatch.setattr(module, "time", slow, raising=False)
+        connection = connect()
+        connection.connect()
+        channel: Any = connection.kombu.channel()
+        every = ExchangeSpec(name=unique("every"), type="fanout")
+        declare_queue(channel, QueueSpec(name=unique("mine"), exchange=every, auto_delete=True))
+        (bound,) = channel.routing.find({"exchange": every.name})
+        assert 0 < bound["opsq_read_until"] - time.time() < 100

@@ -17,7 +17,7 @@ from opsq.events.stream import Stream, connector
 from opsq.wire.event import Event
 from tests.servers import RedisServer, redis_server
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 NODE = "w1@here"
 MakeApp = Callable[..., Opsq]
 

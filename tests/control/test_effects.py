@@ -15,6 +15,9 @@ from opsq.testing.harness import RunningWorker, running_worker, waiting
 from tests.control.conftest import NODE, PATIENCE_S, Heard, MakeApp, until
 
 Listen = Callable[[Opsq], Heard]
+HELD_S = 3600.0
+"""An order for so long is there for as long as the test looks at it; the same again, for a moment, lets it end."""
+SHORT_S = 0.1
 
 
 class Site:
@@ -59,9 +62,10 @@ def site(make_app: MakeApp, listen: Listen) -> Iterator[Site]:
 
 
 def test_a_rate_limit(site: Site) -> None:
-    assert site.order("rate_limit", task_name="shop.note", rate_limit="10/s", for_s=0.8)["ok"].startswith("new rate")
+    limit = {"task_name": "shop.note", "rate_limit": "5/s"}
+    assert site.order("rate_limit", **limit, for_s=HELD_S)["ok"].startswith("new rate")
     said = site.heard.wait("worker-command", command="rate_limit")
-    assert "10/s" in said.fields["arguments"]
+    assert "5/s" in said.fields["arguments"]
     assert "set successfully" in said.fields["answer"]
     results = [site.note.delay(n) for n in range(4)]
     for each in results:
@@ -69,17 +73,19 @@ def test_a_rate_limit(site: Site) -> None:
     times = [at for _, at in site.ran]
     assert times[-1] - times[0] >= 0.25
     assert site.ask("overrides")[0]["what"] == "rate_limit shop.note"
+    site.order("rate_limit", **limit, for_s=SHORT_S)
     until(lambda: not site.ask("overrides"))
     assert site.app.tasks["shop.note"].rate_limit is None
 
 
 def test_slots(site: Site) -> None:
-    assert site.order("pool_grow", n=3, for_s=0.5)["ok"] == "pool will grow"
+    assert site.order("pool_grow", n=3, for_s=HELD_S)["ok"] == "pool will grow"
     site.heard.wait("worker-command", command="pool_grow", slots=5)
     site.heard.wait("worker-heartbeat", slots=5)
-    assert site.order("pool_shrink", n=1, for_s=0.3)["until"] > time.time() - 1
+    assert site.order("pool_shrink", n=1, for_s=HELD_S)["until"] > time.time() - 1
     site.heard.wait("worker-heartbeat", slots=4)
-    until(lambda: site.ask("stats")["pool"]["max-concurrency"] == 2, "the slots that were there before both orders")
+    site.order("pool_shrink", n=1, for_s=SHORT_S)
+    until(lambda: site.ask("stats")["pool"]["max-concurrency"] == 2, "the slots that were there before the orders")
 
 
 def test_queues(site: Site) -> None:
@@ -103,7 +109,7 @@ def test_a_paused_queue(site: Site) -> None:
 
 
 def test_a_paused_task_type(site: Site) -> None:
-    site.order("pause", task="shop.note", for_s=0.6)
+    site.order("pause", task="shop.note", for_s=HELD_S)
     sent = site.note.delay("waits")
     site.worker.wait("received", sent.id)
     assert site.app.tasks["shop.other"].delay().get(timeout=PATIENCE_S) == "other"
@@ -111,6 +117,7 @@ def test_a_paused_task_type(site: Site) -> None:
     (held,) = site.ask("scheduled")
     assert held["request"]["id"] == sent.id
     assert site.ran == []
+    site.order("pause", task="shop.note", for_s=SHORT_S)
     assert sent.get(timeout=PATIENCE_S) == "waits", "the pause has ended by itself"
     assert site.ask("overrides") == []
 

@@ -1,32 +1,13 @@
-"""An app of its own per test, and entry points as an installed package would bring them."""
+"""Entry points as an installed package would bring them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from opsq import Opsq
-
-MakeApp = Callable[..., Opsq]
 Install = Callable[..., Path]
-
-
-@pytest.fixture
-def make_app(tmp_path: Path) -> Iterator[MakeApp]:
-    """Makes apps whose broker and results are files of this test."""
-    made: list[Opsq] = []
-
-    def make(**settings: Any) -> Opsq:
-        app = Opsq("shop", data_dir=str(tmp_path / "data"), set_as_current=False, **settings)
-        made.append(app)
-        return app
-
-    yield make
-    for app in made:
-        app.close()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,6 +46,22 @@ def _answers(manifests: Iterable[Manifest], kept: Mapping[str, Manifest]) -> dic
             groups.append({"name": version.partition("/")[0], "versions": [told], "preferredVersion": told})
     found["/apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
     return found
+
+
+def installed_release(values: Mapping[str, Any], chart: Mapping[str, Any]) -> dict[str, Manifest]:
+    """What Helm itself keeps of a release ``shop`` in ``default`` that was installed with these values, by path."""
+    release = {
+        "name": "shop", "namespace": "default", "version": 1, "config": values, "manifest": "", "hooks": [],
+        "info": {"status": "deployed", "first_deployed": "2026-01-01T00:00:00Z"},
+        "chart": {"metadata": dict(chart), "templates": [], "values": {}},
+    }  # fmt: skip
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(release).encode()))).decode()
+    secret = {
+        "apiVersion": "v1", "kind": "Secret", "type": "helm.sh/release.v1", "data": {"release": packed},
+        "metadata": {"name": "sh.helm.release.v1.shop.v1", "namespace": "default",
+                     "labels": {"owner": "helm", "name": "shop", "status": "deployed", "version": "1"}},
+    }  # fmt: skip
+    return {"/api/v1/namespaces/default/secrets": {"kind": "SecretList", "apiVersion": "v1", "items": [secret]}}
 
 
 @contextmanager

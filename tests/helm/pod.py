@@ -105,7 +105,7 @@ class Pod:
                 words, cwd=self.folder, env=self.environment, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL
             )
 
-    def run(self, within_s: float = 30.0) -> str:
+    def run(self, within_s: float = 90.0) -> str:
         """Wait for a container that ends by itself; what it said. Raises: AssertionError when it fails."""
         assert self.process is not None
         code = self.process.wait(within_s)

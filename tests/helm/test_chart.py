@@ -46,6 +46,10 @@ WRONG = {
     "workers.default.autoscaling.type=magic": "/workers/default/autoscaling/type",
     "monitor.enabled=false,workers.default.autoscaling.type=keda": "monitor.enabled",
     "secretSettings.task_acks_late.name=x": "key",
+    "workers.default.autoscaling.minReplicas=11": "workers.default.autoscaling.minReplicas",
+    "workers.default.poolAutoscale.min=9,workers.default.poolAutoscale.max=8": "workers.default.poolAutoscale.min",
+    "workers.default.autoscaling.scaleDownStabilizationSeconds=-1": "scaleDownStabilizationSeconds",
+    "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true": "metrics.podMonitor.enabled",
 }
 
 
@@ -122,6 +126,56 @@ def test_an_upgrade_changes_nothing_that_is_immutable() -> None:
     assert first == {
         each["metadata"]["name"]: each["spec"]["selector"] for each in later if each["kind"] == "Deployment"
     }
+
+
+def test_a_history_that_comes_with_an_upgrade_is_migrated_by_its_new_url() -> None:
+    """The release's Secret is changed after the hook: its URL would be the old one, or none, and the Job would hang."""
+    manifests = render(MINIMAL, monitor__history__url="postgresql://db/new")
+    job = one(manifests, "Job", "-migrations")
+    place = container(job)["env"][0]["valueFrom"]["secretKeyRef"]
+    secret = one(manifests, "Secret", place["name"])
+    assert base64.b64decode(secret["data"][place["key"]]) == b"postgresql://db/new"
+    hooks = [each["metadata"]["annotations"] for each in (secret, job)]
+    assert {each["helm.sh/hook"] for each in hooks} == {"pre-upgrade"}
+    weights = [int(each.get("helm.sh/hook-weight", 0)) for each in hooks]
+    assert weights[0] < weights[1]
+
+
+def test_replicas_of_every_part_are_spread_and_not_evicted_together() -> None:
+    manifests = render(ALL_ON)
+    deployments = [each for each in manifests if each["kind"] == "Deployment"]
+    budgets = {each["metadata"]["name"]: each["spec"] for each in manifests if each["kind"] == "PodDisruptionBudget"}
+    assert {each["metadata"]["name"] for each in deployments} == budgets.keys()
+    for each in deployments:
+        selector = each["spec"]["selector"]
+        assert budgets[each["metadata"]["name"]]["selector"] == selector
+        spread = each["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert [rule["labelSelector"] for rule in spread] == [selector, selector]
+        assert {rule["whenUnsatisfiable"] for rule in spread} == {"ScheduleAnyway"}
+
+
+@pytest.mark.parametrize("kind", ["hpa", "keda"])
+def test_scaling_down_waits_at_most_a_minute(kind: str) -> None:
+    """The monitor's own decision has waited already; Kubernetes' 300 s would come on top."""
+    values = next(path for path in VALUES if path.stem == kind)
+    (scaler,) = [
+        each
+        for each in render(values)
+        if each["kind"] in ("HorizontalPodAutoscaler", "ScaledObject") and each["metadata"]["name"].endswith("-default")
+    ]
+    spec = scaler["spec"]
+    behavior = (spec if kind == "hpa" else spec["advanced"]["horizontalPodAutoscalerConfig"])["behavior"]
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 0
+    assert 0 <= behavior["scaleDown"]["stabilizationWindowSeconds"] <= 60
+
+
+def test_a_packed_chart_is_whole(tmp_path: Path) -> None:
+    done = run_helm("package", CHART, "--destination", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (packed,) = tmp_path.glob("*.tgz")
+    unpacked = run_helm("template", "shop", packed, "--values", ALL_ON, "--namespace", "jobs")
+    beside = run_helm("template", "shop", CHART, "--values", ALL_ON, "--namespace", "jobs")
+    assert unpacked.stdout.count("\nkind: ") == beside.stdout.count("\nkind: ") > 20
 
 
 def test_a_custom_resource_that_is_wrong_is_seen() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import urllib.error
 from collections.abc import Iterator
@@ -9,14 +11,18 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
-from tests.helm.chart import VALUES, container, one
+from tests.helm.chart import ROOT, VALUES, Manifest, container, one
+from tests.helm.prometheus import prometheus
 from tests.helm.site import Site, installed
 from tests.servers import missing, redis_server
 from tests.servers_sql import history_server, new_database
 
 KEDA = next(path for path in VALUES if path.stem == "keda")
 HPA = next(path for path in VALUES if path.stem == "hpa")
+DOCS = ROOT / "docs" / "deploying.md"
+_ADAPTER = re.compile(r"^```yaml\n(externalRules:\n.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -38,9 +44,16 @@ def test_worker_beat_and_monitor_work_as_rendered(broker: str, tmp_path: Path) -
         worker.wait(lambda: len(site.ledger().done) == 21, "20 calls and a tick of the schedule")
         monitor.wait(lambda: site.json("/api/v1/tasks?state=SUCCESS&limit=50")["total"] > 20, "the page shows them")
         assert b"shop.work" in site.page("/tasks")
-        for pod in [each for each in site.manifests if each["kind"] == "Pod"]:
-            if container(pod)["name"] == "workers":
-                assert "1 worker online" in site.node.start(pod).run()
+        said = {container(pod)["name"]: _tested(site, pod) for pod in site.manifests if pod["kind"] == "Pod"}
+        assert "1 worker online" in said["workers"]
+        assert json.loads(said["page"]) == {"status": "live"}
+
+
+def _tested(site: Site, pod: Manifest) -> str:
+    """What a pod of ``helm test`` says; the name of the Service is this machine's address."""
+    command = container(pod)["command"]
+    command[:] = [word.replace("//shop-opsq-monitor:80/", f"//127.0.0.1:{site.port}/") for word in command]
+    return site.node.start(pod).run()
 
 
 def test_a_container_can_write_to_its_volumes_only(tmp_path: Path) -> None:
@@ -117,11 +130,19 @@ def test_keda_finds_the_number_that_its_trigger_names(tmp_path: Path) -> None:
         assert 0 <= answer[trigger["metadata"]["valueLocation"]] <= 50 * 4
 
 
-def test_hpa_names_a_series_that_is_served(tmp_path: Path) -> None:
+def test_hpa_names_a_metric_that_the_adapter_finds_in_prometheus(tmp_path: Path) -> None:
+    """The adapter's rule is that of the docs, filled in as the adapter does; a real Prometheus answers it."""
+    (rule,) = yaml.safe_load(_ADAPTER.findall(DOCS.read_text())[0])["externalRules"]
     with installed(tmp_path, f"sqlite:///{tmp_path}/broker.db", HPA) as site:
         _scaled(site)
-        metric = one(site.manifests, "HorizontalPodAutoscaler", "-worker-default")["spec"]["metrics"][0]["external"][
-            "metric"
-        ]
+        scaler = one(site.manifests, "HorizontalPodAutoscaler", "-worker-default")
+        metric = scaler["spec"]["metrics"][0]["external"]["metric"]
+        assert metric["name"] == rule["name"]["as"]
         labels = ",".join(f'{name}="{value}"' for name, value in metric["selector"]["matchLabels"].items())
-        assert f"{metric['name']}{{{labels}}} ".encode() in _metrics(site)
+        asked = rule["metricsQuery"].replace("<<.Series>>", rule["seriesQuery"]).replace("<<.LabelMatchers>>", labels)
+        token = site.node.secret(one(site.manifests, "Secret", "-admin")["metadata"]["name"], "metrics-token")
+        with prometheus(tmp_path, site.port, token=token) as scraper:
+            site.node.pods[0].wait(lambda: scraper.query(asked), f"an answer to {asked}")
+            (answer,) = scraper.query(asked)
+    assert answer["metric"] == {"group": "default"}
+    assert float(answer["value"][1]) >= 1

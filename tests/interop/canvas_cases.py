@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from cases import WAIT_S, raising, same, until
+from cases import raising, same, until, value_of
 
 
 class Fails(NamedTuple):
@@ -42,9 +42,9 @@ def canvas_shape(m: Any, name: str) -> None:
     result = workflow.apply_async()
     if isinstance(expected, Fails):
         with raising(expected.kinds):
-            result.get(timeout=WAIT_S)
+            value_of(result)
         return
-    same(result.get(timeout=WAIT_S), expected)
+    same(value_of(result), expected)
 
 
 # ---- chains
@@ -391,7 +391,7 @@ def canvas_errback_of_a_chord(m: Any) -> None:
     id = str(uuid.uuid4())
     body = m.total.s().on_error(m.errback_as_message.s().set(task_id=id))
     result = m.library.chord([m.boom.s(), m.add.s(1, 1)], body).apply_async()
-    same(m.app.AsyncResult(id).get(timeout=WAIT_S), result.id)
+    same(value_of(m.app.AsyncResult(id)), result.id)
 
 
 def canvas_link_of_a_chord(m: Any) -> None:
@@ -400,15 +400,15 @@ def canvas_link_of_a_chord(m: Any) -> None:
     chord = m.library.chord([m.add.s(1, 1), m.add.s(2, 2)], m.total.s())
     chord.link(m.add.s(10).set(task_id=id))
     chord.apply_async()
-    same(m.app.AsyncResult(id).get(timeout=WAIT_S), 16)
+    same(value_of(m.app.AsyncResult(id)), 16)
 
 
 def canvas_parents(m: Any) -> None:
     """The results before the last are its parents."""
     result = (m.add.s(1, 1) | m.library.group(m.add.s(1), m.add.s(2)) | m.total.s()).apply_async()
-    same(result.get(timeout=WAIT_S), 7)
-    same([each.get(timeout=WAIT_S) for each in result.parent.results], [3, 4])
-    same(result.parent.parent.get(timeout=WAIT_S), 2)
+    same(value_of(result), 7)
+    same([value_of(each) for each in result.parent.results], [3, 4])
+    same(value_of(result.parent.parent), 2)
 
 
 def canvas_saved_group(m: Any) -> None:
@@ -416,7 +416,7 @@ def canvas_saved_group(m: Any) -> None:
     result = m.library.group(m.add.s(n, n) for n in range(3)).apply_async()
     result.save()
     restored = m.app.GroupResult.restore(result.id, app=m.app)
-    same(restored.get(timeout=WAIT_S), [0, 2, 4])
+    same(value_of(restored), [0, 2, 4])
     restored.delete()
     same(m.app.GroupResult.restore(result.id, app=m.app), None)
 
@@ -428,7 +428,7 @@ def canvas_revoked_member(m: Any) -> None:
     until(lambda: result.parent.results[0].ready(), "the first member")
     m.app.control.revoke(late.options["task_id"])
     with raising(("ChordError", "TaskRevokedError")):
-        result.get(timeout=WAIT_S)
+        value_of(result)
 
 
 def canvas_names(m: Any) -> list[str]:

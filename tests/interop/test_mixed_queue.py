@@ -98,7 +98,7 @@ def test_both_drain_one_queue(ground: Place, journal: Any, publisher: str, pool:
 
 def test_a_long_task_outlives_the_visibility_timeout(ground: Place, journal: Any) -> None:
     """A stock worker and a stock sweep of what has been held for too long are beside it all the time."""
-    visibility_s, task_s = (10.0, 40.0) if FULL else (1.0, 2.5)
+    visibility_s, task_s = (10.0, 40.0) if FULL else (4.0, 5.5)
     settings = patient(visibility_s)
     with (
         running_client(ground, "opsq", settings=settings) as client,

@@ -127,7 +127,7 @@ class Chromium:
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
         )
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setEmulatedMedia", {"features": scheme})
+        self.call("Emulation.setEmulatedMedia", {"media": "", "features": scheme})
 
     def open(self, url: str, ready: str = "document.readyState === 'complete'") -> None:
         """Open a page and wait until the expression ``ready`` is true."""

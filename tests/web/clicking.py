@@ -13,7 +13,7 @@ from opsq.settings import Settings
 from opsq.web.server import WebServer
 from tests.web.chromium import Chromium
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @contextmanager

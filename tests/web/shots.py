@@ -23,7 +23,9 @@ from tests.web.world import World, night
 
 SIZES = ((1280, False), (1280, True), (360, False), (1920, False))
 #: Pages that say little: one wide and one narrow picture are enough.
-PLAIN = frozenset({"tasks-none", "tasks-filter", "task-ok", "why-ran", "missing", "api", "act", "audit", "quarantine"})
+PLAIN = frozenset(
+    {"tasks-none", "tasks-filter", "task-ok", "worker-up", "why-ran", "missing", "api", "act", "audit", "quarantine"}
+)
 #: A tall page is cut here: what is below says nothing new, and the pictures together stay below 3 MB.
 TALLEST = 1800
 STEP = 255 / 22
@@ -45,6 +47,7 @@ def pages(world: World) -> dict[str, str]:
         "queue": "queues/reports",
         "workers": "workers",
         "worker": "workers/" + quote("opsq@reports-2", safe=""),
+        "worker-up": "workers/" + quote("opsq@img-1", safe=""),
         "errors": "errors",
         "error": "errors/f1",
         "workflows": "workflows",

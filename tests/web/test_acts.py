@@ -17,8 +17,12 @@ from opsq.web.access.permissions import PERMISSIONS
 from opsq.web.act_fields import WrongField, read_fields
 from opsq.web.acting import By, buttons_for, perform
 from opsq.web.acts import ACTS, BY_NAME
+from opsq.web.app import create_app
 from opsq.web.deps import Deps
 from opsq.web.hands import CallAgain, whole_call
+from tests.web.conftest import client_of
+from tests.web.night_hands import NightHands
+from tests.web.test_access import SAME
 from tests.web.world import World
 
 ME = By(NOBODY_NEEDED, "127.0.0.1")
@@ -49,6 +53,17 @@ def test_the_table_is_whole() -> None:
         assert act.permission in known
         assert act.doc.endswith(".")
         assert act.typed <= act.danger, f"{act.name} cannot be undone and does not look like it"
+
+
+@pytest.mark.parametrize("verb", ["mute", "unmute"])
+def test_an_error_that_nobody_failed_with_cannot_be_muted(world: World, verb: str) -> None:
+    get = client_of(create_app(replace(world.deps(), hands=NightHands(world.clock))))
+    said = "No such error is known here"
+    page = get(f"/act/error-{verb}?target=nothing")
+    assert (page.status_code, said in page.text) == (404, True)
+    assert get(f"/act/error-{verb}", "POST", headers=SAME, data={"target": "nothing"}).status_code == 404
+    told = get(f"/api/v1/errors/nothing/{verb}", "POST", headers=SAME, json={})
+    assert (told.status_code, told.json()["error"]["message"]) == (404, said)
 
 
 def test_queue_acts_do_it_and_are_written_down(deps: Deps) -> None:

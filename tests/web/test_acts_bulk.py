@@ -79,7 +79,6 @@ def test_chosen_tasks_and_nothing_newer(deps: Deps) -> None:
     third = deps.query.task("bulk-03")
     assert third is not None
     older = preview(deps, Asked(verb="retry", q="queue:bulk", until=third.item.key), ME)
-    assert older.matching == 30 or older.looked == 4
     assert older.looked == 4
 
 

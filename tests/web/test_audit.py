@@ -16,7 +16,7 @@ from opsq.events.stores import open_store
 from opsq.web.access import accounts
 from opsq.web.access.accounts import Accounts, User
 from opsq.web.access.permissions import ROLES
-from opsq.web.audit import Entry, Trail, check, hash_of, read
+from opsq.web.audit import Entry, Trail, check, digest, link_of
 from opsq.web.export import cell, csv_lines
 from tests.web.test_access import KEPT, SAME, Site, basic
 from tests.web.world import World
@@ -38,14 +38,14 @@ def test_entries_are_chained(trail: Trail) -> None:
     kept = [trail.note(entry(str(n))) for n in range(5)]
     assert [one.seq for one in kept] == [1, 2, 3, 4, 5]
     assert [one.prev for one in kept] == ["", *(one.hash for one in kept[:-1])]
-    assert all(one.hash == hash_of(one) for one in kept)
+    assert all(one.hash == digest(msgspec.json.encode(one)) for one in kept)
     found = trail.check()
     assert (found.entries, found.complete, found.broken) == (5, True, ())
     assert [one.entry.target for one in trail.page(limit=2)] == ["4", "3"]
     assert trail.recent(kept[2].hash) == kept[2]
 
 
-@pytest.mark.parametrize("harm", ["changed", "taken", "unreadable", "inserted"])
+@pytest.mark.parametrize("harm", ["changed", "appended", "taken", "unreadable", "inserted"])
 def test_whoever_lays_hands_on_it_is_seen(harm: str) -> None:
     store, clock = MemoryStore(), ManualClock(1_800_000_000.0)
     trail = Trail(store, clock)
@@ -53,14 +53,16 @@ def test_whoever_lays_hands_on_it_is_seen(harm: str) -> None:
     records = [msgspec.json.encode(one) for one in kept]
     if harm == "changed":
         records[2] = records[2].replace(b'"anna"', b'"otto"')
+    elif harm == "appended":
+        records[2] = records[2][:-1] + b',"who":"otto"}'
     elif harm == "taken":
         del records[2]
     elif harm == "unreadable":
         records[2] = b"\xff"
     else:
         forged = msgspec.structs.replace(kept[2], who="otto", hash="")
-        records[2] = msgspec.json.encode(msgspec.structs.replace(forged, hash=hash_of(forged)))
-    newest_first = [read(id, record) for id, record in reversed(list(enumerate(records, 1)))]
+        records[2] = msgspec.json.encode(msgspec.structs.replace(forged, hash=digest(msgspec.json.encode(forged))))
+    newest_first = [link_of(id, record) for id, record in reversed(list(enumerate(records, 1)))]
     assert check(newest_first, complete=True).broken
 
 

@@ -19,6 +19,8 @@ from tests.web.world import SHOP, World, night
 pytestmark = pytest.mark.skipif(
     find_chromium() is None and not os.environ.get("CI"), reason="no Chromium here; CI has one"
 )
+#: What an A4 page has between its margins, in CSS pixels.
+PAPER = 703
 LIVE = "document.querySelector('#live')?._htmx?.sse && document.querySelector('#live')._htmx.sse.lastEventId"
 
 
@@ -36,10 +38,16 @@ def url(shop: World) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Chromium]:
+def chromium() -> Iterator[Chromium]:
     with Chromium() as found:
-        found.look(width=1280)
         yield found
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Chromium:
+    """The one browser, of the same size for each test, whatever the one before left."""
+    chromium.look(width=1280)
+    return chromium
 
 
 def test_no_page_complains_or_scrolls_sideways(browser: Chromium, url: str, shop: World) -> None:
@@ -51,6 +59,20 @@ def test_no_page_complains_or_scrolls_sideways(browser: Chromium, url: str, shop
             assert not [line for line in browser.said if "404" not in line], name
             assert browser.value("document.documentElement.scrollWidth") <= width, f"{name} at {width}"
     browser.look(width=1280)
+
+
+def test_on_paper_there_are_tables_and_nothing_to_press(browser: Chromium, url: str, shop: World) -> None:
+    browser.look(width=PAPER)
+    for name in ("overview", "tasks", "task-failed", "workflow", "queues", "worker", "audit"):
+        browser.open(url + pages(shop)[name])
+        browser.call("Emulation.setEmulatedMedia", {"media": "print"})
+        assert browser.value("document.documentElement.scrollWidth") <= PAPER + 1, name  # widths are rounded
+        pressed = "[...document.querySelectorAll('button, .button, .topbar nav, .range, summary')]"
+        assert not browser.value(f"{pressed}.filter((each) => each.checkVisibility()).map((each) => each.outerHTML)"), (
+            name
+        )
+        row = "document.querySelector('main tbody tr')"
+        assert browser.value(f"!{row} || getComputedStyle({row}).display === 'table-row'"), name
 
 
 def test_a_row_lives_and_fades_once(browser: Chromium, url: str, shop: World) -> None:

@@ -25,7 +25,7 @@ from tests.cli.runner import clean_environment
 from tests.servers import free_port, redis_server
 
 T = TypeVar("T")
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Monitor:
@@ -38,7 +38,7 @@ class Monitor:
     def read(self, path: str) -> tuple[int, str]:
         """Status and body; 0 while nobody answers."""
         try:
-            with urlopen(self._url + path, timeout=5) as answer:
+            with urlopen(self._url + path, timeout=60) as answer:
                 return answer.status, answer.read().decode()
         except HTTPError as error:
             with error:

@@ -15,6 +15,7 @@ from opsq.web.moments import Moments
 from opsq.web.pages import PAGES, page_named
 from opsq.web.render import Renderer
 from opsq.web.view_common import Ask, parse_ask
+from tests.promises import within
 from tests.web.conftest import Get
 from tests.web.night_hands import NightHands
 from tests.web.world import NIGHT, SHOP, World, night
@@ -117,7 +118,7 @@ def test_a_stream_ends_when_the_monitor_stops() -> None:
                 deps.feed.close()
         return said
 
-    said = asyncio.run(asyncio.wait_for(watch(), 3))
+    said = asyncio.run(asyncio.wait_for(watch(), 60))
     assert said[0] == OPENING
     assert 'hx-target="#verdict"' in said[1]
     assert said[-1].startswith("retry: 2000")
@@ -143,7 +144,7 @@ def test_an_event_reaches_an_open_page_at_once() -> None:
                 told_at += 0.3
         raise AssertionError("the stream ended")
 
-    assert asyncio.run(asyncio.wait_for(watch(), 5)) < 0.3
+    assert asyncio.run(asyncio.wait_for(watch(), 60)) < within(0.3)
 
 
 def test_a_stream_about_nothing_is_refused_before_it_begins(get: Get) -> None:
@@ -165,7 +166,7 @@ def test_a_stream_ends_when_what_it_is_about_is_gone(shop: World) -> None:
             shop.clock.advance(1.0)
         return said
 
-    assert asyncio.run(asyncio.wait_for(watch(), 5))[-1].startswith("retry: 2000")
+    assert asyncio.run(asyncio.wait_for(watch(), 60))[-1].startswith("retry: 2000")
 
 
 def test_a_hundred_viewers_cost_as_much_as_one(shop: World) -> None:

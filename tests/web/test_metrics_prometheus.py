@@ -30,7 +30,7 @@ scrape_configs:
   - job_name: opsq-celery
     static_configs: [{{targets: ["127.0.0.1:{port}"]}}]
 """
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def shop() -> World:

@@ -240,15 +240,23 @@ def test_what_is_not_there_is_said_in_words_and_in_json(get: Get) -> None:
     assert get("/nowhere").status_code == 404
 
 
-def test_failures_are_counted_by_exception_where_that_is_known(get: Get, world: World) -> None:
-    facets = get("/tasks?q=state:failed").text.split('<div id="facets">')[1].split("</nav>")[0]
-    assert "/errors" in facets
-    kept = {group.type: group.failed for group in world.views.errors()}
-    for name, count in kept.items():
-        assert f'>{name}</span><span class="n">{count}</span>' in facets
-    by_queue = get("/tasks?q=queue:images").text.split('<div id="facets">')[1].split("</nav>")[0]
-    assert 'UnidentifiedImageError</span><span class="n"></span>' in by_queue, "nobody counts them by queue"
-    assert 'value="exception:UnidentifiedImageError"' in get("/tasks").text, "it is suggested while typing"
+def test_failures_are_counted_by_error_where_that_is_known(get: Get, world: World) -> None:
+    def facets(q: str) -> dict[str, str]:
+        found = get("/tasks", params={"q": q}).text.split('<div id="facets">')[1].split("</nav>")[0]
+        assert 'href="/errors"' in found
+        rows = found.split("<h2>Error")[1].split("<li>")[1:]
+        return dict(re.findall(r'fault%3A(\w+)".*class="n">([\d,]*)<', row, re.DOTALL)[0] for row in rows)
+
+    kept = {group.fault: str(group.failed) for group in world.views.errors() if group.failed}
+    assert len(kept) > 1
+    assert facets("state:failed") == facets("") == kept
+    assert set(facets("queue:images").values()) == {""}, "nobody counts them by queue"
+    fault = next(iter(kept))
+    found = get("/tasks", params={"q": f"fault:{fault}"})
+    assert f"{kept[fault]} task" in found.text, "the list has as many as were counted"
+    assert found.text.split("<h2>Error")[1].count('aria-current="true"') == 1
+    assert f'value="fault:{fault}"' in found.text, "it is suggested while typing"
+    assert f"fault%3A{fault}" in get(f"/errors/{fault}").text, "its page leads to all of them"
 
 
 def test_a_task_shows_its_place_in_its_workflow_and_its_worker_then(get: Get, world: World) -> None:
@@ -268,3 +276,15 @@ def test_a_worker_charts_what_it_says_it_uses(get: Get) -> None:
     memory = text.split('id="chart-memory"')[1].split("</figcaption>")[0]
     assert "GB</b>" in memory
     assert 'id="worker-control"></div>' in text.replace("\n", ""), "a monitor that only watches offers no control"
+
+
+def test_a_worker_tells_its_slots_apart(get: Get, world: World) -> None:
+    text = get("/workers/opsq%40img-1").text
+    slots = text.split('id="worker-slots"')[1].split("</section>")[0]
+    found = world.views.slots("opsq@img-1")
+    assert [f'<th scope="row">{one.pid}</th>' in slots for one in found] == [True] * 4
+    assert sum(one.runs for one in found) >= 100, "tries are runs"
+    assert all(one.cpu_share == pytest.approx(0.6) and one.rss_bytes == 208_000_000 for one in found)
+    assert "60 %" in slots.replace("\u00a0", " ")
+    idle = get("/workers/opsq%40reports-2").text.split('id="worker-slots"')[1].split("</section>")[0]
+    assert idle.split(">")[0].endswith("hidden"), "nothing ran there"

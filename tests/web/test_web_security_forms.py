@@ -53,7 +53,7 @@ def other_site(target: str) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(30)
 
 
 def test_a_form_of_another_site_is_refused(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from opsq.broker.amqp.faults import told
 from opsq.broker.amqp.inbox import Assembler
 from opsq.broker.confirms import Confirms
 from opsq.broker.faults import BrokerUnusable
-from opsq.broker.kombu_source import declare_exchange, declare_queue
+from opsq.broker.kombu_source import Declared
 from opsq.broker.message import OutMessage
-from opsq.broker.topology import ExchangeSpec, QueueSpec
+from opsq.broker.topology import QueueSpec
 from opsq.broker.wake import readable
 from opsq.errors import BrokerUnavailable
 
@@ -38,7 +38,6 @@ class AmqpOutlet:
         self._wait = wait
         self._buffer = max(buffer, 1)
         self._confirms = Confirms()
-        self._declared: dict[tuple[bool, str], QueueSpec | ExchangeSpec] = {}
         self._delays: Delays | None = connection.delays
         self._bound: set[str] = set()
         self._assembler = Assembler(self._returned)
@@ -46,6 +45,7 @@ class AmqpOutlet:
         with told(connection):
             self._channel = connection.channel()
             self._channel.confirm_select()
+        self._declared = Declared(self._channel)
         self._number: int = self._channel.channel_id
         connection.sinks[self._number] = self._frame
 
@@ -78,8 +78,7 @@ class AmqpOutlet:
     def _write(self, messages: Sequence[OutMessage]) -> None:
         parts = []
         for message in messages:
-            if message.declare is not None:
-                self._declare(message.declare)
+            self._declared.once(message.declare)
             if "eta" in message.headers and self._delays is not None:
                 message = self._delayed(message, self._delays)
             mandatory = isinstance(message.declare, QueueSpec)
@@ -100,18 +99,6 @@ class AmqpOutlet:
             bind_to_ladder(self._channel, spec)
             self._bound.add(spec.name)
         return later
-
-    def _declare(self, spec: QueueSpec | ExchangeSpec) -> None:
-        key = (isinstance(spec, QueueSpec), spec.name)
-        known = self._declared.get(key)
-        if known is spec:
-            return
-        if known != spec:
-            if isinstance(spec, QueueSpec):
-                declare_queue(self._channel, spec)
-            else:
-                declare_exchange(self._channel, spec)
-        self._declared[key] = spec
 
     # ---- what the broker says
 
@@ -150,7 +137,7 @@ class AmqpOutlet:
         if not self._homeless:
             return
         again, self._homeless = self._homeless, []
-        self._declared.clear()
+        self._declared.forget()
         self._bound.clear()
         self._write(again)
         self._await(0, give_up_at)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from opsq.broker.faults import LeaseLost
 from opsq.broker.message import Delivery, Settle, Settlement
+from opsq.broker.mongodb.server_clock import ServerClock
 from opsq.broker.polled import PolledSource, read_envelope
 from opsq.broker.topology import QueueSpec
 
@@ -21,7 +21,6 @@ HELD = "opsq held: "
 """Before the name of the queue that a held message came from."""
 _REAP_S = 1.0
 _TAKE_S = 0.02  # a round trip each: what has come must not wait for the rest
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 the server answers in UTC without saying so
 
 
 class MongoSource(PolledSource):
@@ -32,23 +31,15 @@ class MongoSource(PolledSource):
 
     def __init__(self, transport: Any, channel: Any, queues: Sequence[QueueSpec], lease_s: float, no_ack: bool) -> None:
         self._name = transport.name
-        self._client = channel.client
+        self._clock = ServerClock(channel.client)
         self._messages = channel.messages
         self._lease_s = lease_s
         self._no_ack = no_ack
         self._holder = uuid4().hex
         self._held: dict[Any, str] = {}
         self._renew_at = 0.0
-        self._ahead_s = 0.0
-        self._look_at_the_clock()
+        self._clock.look()
         super().__init__(channel, queues)
-
-    def _look_at_the_clock(self) -> None:
-        server = self._client.command("hello")["localTime"]
-        self._ahead_s = (server.replace(tzinfo=None) - _EPOCH).total_seconds() - time.time()
-
-    def _now(self) -> float:
-        return time.time() + self._ahead_s
 
     def exchange(self, settlements: Sequence[Settlement], room: int) -> list[Delivery]:
         """Settle, then take from each queue in turn until ``room`` is used up, all are empty or it takes long."""
@@ -68,7 +59,7 @@ class MongoSource(PolledSource):
         return taken
 
     def _take(self, queue: str) -> Delivery | None:
-        mark = {"queue": HELD + queue, "opsq_holder": self._holder, "opsq_until": self._now() + self._lease_s}
+        mark = {"queue": HELD + queue, "opsq_holder": self._holder, "opsq_until": self._clock.now() + self._lease_s}
         order = [("priority", 1), ("_id", 1)]
         if self._no_ack:
             found = self._messages.find_one_and_delete({"queue": queue}, sort=order)
@@ -102,15 +93,15 @@ class MongoSource(PolledSource):
         """Renew what is held, and put back what others held too long."""
         now = time.monotonic()
         if now >= self._renew_at:
-            self._look_at_the_clock()
+            self._clock.look()
             if self._held:
-                until = {"$set": {"opsq_until": self._now() + self._lease_s}}
+                until = {"$set": {"opsq_until": self._clock.now() + self._lease_s}}
                 kept = self._messages.update_many({"opsq_holder": self._holder}, until).matched_count
                 if kept < len(self._held):
                     raise self._lost()
-            self._channel.keep_queues(self._queues, self._now())
+            self._channel.keep_queues(self._queues, self._clock.now())
             self._renew_at = now + self._lease_s / 3
-        for over in self._messages.find({"opsq_until": {"$lt": self._now()}}, ["queue", "opsq_until"]).limit(500):
+        for over in self._messages.find({"opsq_until": {"$lt": self._clock.now()}}, ["queue", "opsq_until"]).limit(500):
             which = {"_id": over["_id"], "opsq_until": over["opsq_until"]}
             self._release(which, str(over["queue"]).removeprefix(HELD))
         return min(_REAP_S, self._lease_s / 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from kombu.transport import mongodb as _kombu_mongodb
 from kombu.utils import json as _kombu_json
 from pymongo.errors import DocumentTooLarge, PyMongoError
 
+from opsq.broker.mongodb.server_clock import ServerClock
 from opsq.broker.mongodb.source import MongoSource
 from opsq.broker.mongodb.standing import MongoBook
 from opsq.broker.source import Source
@@ -70,7 +70,8 @@ class Channel(_kombu.Channel):  # type: ignore[misc]  # Any
         row = {"exchange": exchange, "queue": queue, "routing_key": routing_key, "pattern": pattern}
         more: dict[str, Any] = {"opsq_type": self.typeof(exchange).type}
         if queue in self._lasting:
-            more |= {"opsq_lasts_s": self._lasting[queue], "opsq_read_until": time.time() + self._lasting[queue]}
+            until = ServerClock(self.client).look() + self._lasting[queue]
+            more |= {"opsq_lasts_s": self._lasting[queue], "opsq_read_until": until}
         self.routing.update_one(row, {"$set": {**row, **more}}, upsert=True)
 
     def _put_fanout(self, exchange: str, message: Any, routing_key: str, **kwargs: Any) -> None:

@@ -10,6 +10,7 @@ import json as _json
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -31,7 +32,8 @@ _loads: Callable[[Any], Any] = _kombu_json.loads
 
 
 class _Envelope(Struct):
-    body: str = ""
+    # As it stands in the text: made bytes in one step once it is known how, instead of text first and bytes then.
+    body: msgspec.Raw = msgspec.Raw(b'""')
     content_type: Any = msgspec.field(name="content-type", default=None)
     content_encoding: Any = msgspec.field(name="content-encoding", default=None)
     headers: Any = None
@@ -41,6 +43,8 @@ class _Envelope(Struct):
 _encode = msgspec.json.Encoder().encode
 _decode_batch = msgspec.json.Decoder(list[_Envelope]).decode
 _decode_one = msgspec.json.Decoder(_Envelope).decode
+_decode_base64 = msgspec.json.Decoder(bytes).decode
+_decode_text = msgspec.json.Decoder(str).decode
 
 
 def new_tag() -> str:
@@ -103,12 +107,12 @@ def unpack(text: bytes) -> Delivery:
     """Decode one message; see ``unpack_batch``."""
     try:
         if b'"__type__"' in text:
-            return _delivery(_of_mapping(_loads(text.decode())))
+            return _delivery(*_of_mapping(_loads(text.decode())))
         return _delivery(_decode_one(text))
     except (msgspec.DecodeError, _Odd, UnicodeDecodeError):
         pass
     try:  # NaN and other things that are no JSON but kombu's
-        return _delivery(_of_mapping(_loads(text.decode())))
+        return _delivery(*_of_mapping(_loads(text.decode())))
     except (ValueError, TypeError, LookupError, RecursionError, _Odd):
         return Delivery(text, _OCTETS, "binary", {}, {}, "", "", 0, tag=_tag_in(text))
 
@@ -129,20 +133,21 @@ class _Odd(Exception):
     """Not an envelope."""
 
 
-def _of_mapping(value: Any) -> _Envelope:
+def _of_mapping(value: Any) -> tuple[_Envelope, str]:
+    """An envelope that was read as plain JSON, and the text of its body."""
     if not isinstance(value, dict):
         raise _Odd
     body = value.get("body")
-    return _Envelope(
-        body if isinstance(body, str) else "",
-        value.get("content-type"),
-        value.get("content-encoding"),
-        value.get("headers"),
-        value.get("properties"),
+    envelope = _Envelope(
+        content_type=value.get("content-type"),
+        content_encoding=value.get("content-encoding"),
+        headers=value.get("headers"),
+        properties=value.get("properties"),
     )
+    return envelope, body if isinstance(body, str) else ""
 
 
-def _delivery(envelope: _Envelope) -> Delivery:
+def _delivery(envelope: _Envelope, body: str | None = None) -> Delivery:
     properties = envelope.properties
     headers = envelope.headers if envelope.headers is not None else {}
     info = properties.get("delivery_info") if type(properties) is dict else None
@@ -152,7 +157,7 @@ def _delivery(envelope: _Envelope) -> Delivery:
     count = info.get(COUNT, 0)
     tag = properties.get("delivery_tag")
     return Delivery(
-        body=_body(envelope.body, properties),
+        body=_body(envelope.body if body is None else body, properties),
         content_type=_text(envelope.content_type),
         content_encoding=_text(envelope.content_encoding),
         headers=headers,
@@ -166,9 +171,14 @@ def _delivery(envelope: _Envelope) -> Delivery:
     )
 
 
-def _body(body: str, properties: dict[str, Any]) -> bytes:
-    encoding = properties.get("body_encoding")
-    if encoding == "base64":
+def _body(body: msgspec.Raw | str, properties: dict[str, Any]) -> bytes:
+    encoded = properties.get("body_encoding") == "base64"
+    if not isinstance(body, str):
+        if encoded:
+            with suppress(msgspec.DecodeError):  # base64 that is not strict is read below
+                return _decode_base64(body)
+        body = _decode_text(body)
+    if encoded:
         try:
             return binascii.a2b_base64(body)
         except (binascii.Error, ValueError):

@@ -65,6 +65,7 @@ class Reaper:
         self._visibility_s = visibility_s
         self._missing_since: dict[str, float] = {}
         self._sweep_at = 0.0
+        self._passed_over = 0
 
     def run(self) -> int:
         """Do one pass; return how many messages went back."""
@@ -141,14 +142,17 @@ class Reaper:
         return restored
 
     def _sweep(self, now: float) -> int:
-        """Put back what nobody, stock or ours, has renewed for the visibility time-out."""
+        """Put back what nobody, stock or ours, has renewed for the visibility time-out; a part at a time."""
         before = f"{now - self._visibility_s:.6f}"
         tags: Any = self._wire.call(
-            "ZRANGEBYSCORE", self._keys.unacked_index, "-inf", before, "LIMIT", 0, _SWEPT_AT_ONCE
+            "ZRANGEBYSCORE", self._keys.unacked_index, "-inf", before, "LIMIT", self._passed_over, _SWEPT_AT_ONCE
         )
-        if not tags:
-            return 0
-        return self._restorer.older_than(self._visibility_s, [tag.decode(errors="replace") for tag in tags])
+        restored, unreadable = self._restorer.older_than(
+            self._visibility_s, [tag.decode(errors="replace") for tag in tags]
+        )
+        # What cannot be read stays the oldest: looked at from the start each time, it would hide all the others.
+        self._passed_over = self._passed_over + unreadable if len(tags) == _SWEPT_AT_ONCE else 0
+        return restored
 
 
 def _owner(record: bytes) -> Owner | None:

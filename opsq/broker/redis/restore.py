@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,13 @@ log = logging.getLogger(__name__)
 _PART = 100
 
 
+class Restored(NamedTuple):
+    """messages: how many are in their queues again. unreadable: entries that stay where they are."""
+
+    messages: int
+    unreadable: int
+
+
 class Restorer:
     """Thread: that of the wire."""
 
@@ -29,30 +37,32 @@ class Restorer:
 
     def from_lease(self, consumer: str, tags: Sequence[str]) -> int:
         """Put back what ``consumer`` holds of ``tags``, given in the order it took them; return how many."""
-        return self._restore(tags, "lease", self._keys.lease(consumer))
+        return self._restore(tags, "lease", self._keys.lease(consumer)).messages
 
-    def older_than(self, seconds: float, tags: Sequence[str]) -> int:
+    def older_than(self, seconds: float, tags: Sequence[str]) -> Restored:
         """Put back those of ``tags`` that nobody has renewed for so long."""
         return self._restore(tags, f"{seconds:.6f}", self._keys.lease("nobody"))
 
-    def _restore(self, tags: Sequence[str], guard: str, lease: str) -> int:
+    def _restore(self, tags: Sequence[str], guard: str, lease: str) -> Restored:
         # The newest first: each goes in front of the one before, so the oldest is delivered next.
         newest_first = list(reversed(tags))
-        restored = 0
+        restored = unreadable = 0
         for start in range(0, len(newest_first), _PART):
             part = newest_first[start : start + _PART]
             entries = self._wire.call("HMGET", self._keys.unacked, *part)
             words: list[Word] = []
             for tag, entry in zip(part, entries, strict=True):
-                words += self._words(tag, entry)
+                found = self._words(tag, entry)
+                unreadable += not found
+                words += found
             if words:
                 keys = [self._keys.unacked, self._keys.unacked_index, lease]
                 answer = self._scripts.run(RESTORE, keys, guard, *words)
                 restored += answer if isinstance(answer, int) else 0
-        return restored
+        return Restored(restored, unreadable)
 
     def _words(self, tag: str, entry: bytes | None) -> list[Word]:
-        """Return tag, lists and text for the script."""
+        """Return tag, lists and text for the script; nothing for an entry that cannot be read."""
         if entry is None:
             return [tag, "[]", ""]  # settled meanwhile, or swept by somebody else: only the traces go
         found = redelivered(entry)

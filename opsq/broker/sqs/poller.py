@@ -13,7 +13,7 @@ AT_ONCE = 10
 class Poller:
     """Reads one queue while there is room. Thread: one of its own, for the calls too.
 
-    room: how many messages are wanted now. arrived: gets (poller, messages), all of one request, and
+    room: how many messages it may ask for now. arrived: gets (poller, messages), all of one request, and
     says whether it took them. failed: gets what ended the thread. wait_s: longest wait of SQS for a
     message. lease_s: how long what comes stays out of sight of others.
     """
@@ -23,7 +23,7 @@ class Poller:
         client: Any,
         queue: str,
         url: str,
-        room: Callable[[], int],
+        room: Callable[[Poller], int],
         arrived: Callable[[Poller, list[dict[str, Any]]], bool],
         failed: Callable[[BaseException], None],
         *,
@@ -58,7 +58,7 @@ class Poller:
     def _run(self) -> None:
         try:
             while not self._stopped.is_set():
-                room = self._room()
+                room = self._room(self)
                 if room <= 0:
                     self._wanted.wait()
                     self._wanted.clear()

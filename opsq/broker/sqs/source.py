@@ -45,6 +45,7 @@ class SqsSource:
         self._lock = threading.Lock()
         self._inbox: deque[tuple[Poller, dict[str, Any], float]] = deque()
         self._room = 0
+        self._turns: set[Poller] = set()
         self._paused = False
         self._closed = False
         self._error: BaseException | None = None
@@ -56,9 +57,16 @@ class SqsSource:
 
     # ---- pollers' threads
 
-    def _wanted(self) -> int:
+    def _wanted(self, poller: Poller) -> int:
+        """How many messages this poller may ask for; at least one since there was room for anybody.
+
+        Without that turn a queue that is never empty could fill what room there is each time, before the
+        thread of a quiet one gets to ask at all.
+        """
         with self._lock:
-            return 0 if self._paused or self._closed else self._room - len(self._inbox)
+            turn = poller in self._turns
+            self._turns.discard(poller)
+            return 0 if self._paused or self._closed else max(self._room - len(self._inbox), int(turn))
 
     def _arrived(self, poller: Poller, messages: list[dict[str, Any]]) -> bool:
         now = time.monotonic()
@@ -85,6 +93,8 @@ class SqsSource:
             with self._lock:
                 taken = [self._inbox.popleft() for _ in range(min(max(room, 0), len(self._inbox)))]
                 self._room = room - len(taken)
+                if self._room > 0:
+                    self._turns = set(self._pollers.values())
             if self._no_ack:
                 self._forget(taken)
         if self._room > 0:

@@ -19,6 +19,7 @@ from opsq.broker.sqlite.doorbell import Doorbell, Ringer
 from opsq.clock import Clock, SystemClock
 from opsq.core.backends.base import SUCCESS, Capabilities, Kind, WaitScope
 from opsq.core.backends.sqlite_chord import SqliteChords
+from opsq.core.sqlite_writing import writing
 from opsq.errors import BackendUnavailable, ConfigError
 from opsq.settings import Settings
 
@@ -119,14 +120,8 @@ class SqliteBackend(SqliteChords):
     def forget(self, kind: Kind, ids: Iterable[str]) -> None:
         """Delete entries."""
         rows = [(kind, id) for id in ids]
-        with self._using() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                db.executemany("DELETE FROM results WHERE kind = ? AND id = ?", rows)
-            except sqlite3.Error:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
+        with self._using() as db, writing(db):
+            db.executemany("DELETE FROM results WHERE kind = ? AND id = ?", rows)
 
     def subscribe(self, ids: Sequence[str]) -> _SqliteSubscription:
         """Ask to be told when one of these changes."""

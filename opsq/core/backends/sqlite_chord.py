@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final, Protocol
 
 from opsq.clock import Clock
+from opsq.core.sqlite_writing import writing
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS chords (
@@ -168,10 +169,5 @@ class SqliteChords(Protocol):
             if self._chords_made_for is not db:
                 db.executescript(_SCHEMA)
                 self._chords_made_for = db
-            db.execute("BEGIN IMMEDIATE")
-            try:
+            with writing(db):
                 yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")

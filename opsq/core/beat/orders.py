@@ -15,7 +15,7 @@ from opsq.core.schedules.state import book_in, encode
 from opsq.errors import UsageError
 
 Handler = Callable[..., dict[str, Any]]
-_DATA: Final = ("args", "kwargs", "options")
+_DATA: Final = ("args", "kwargs", "options", "brings")
 _PLAIN: Final = ("task", "timezone", "relative", "jitter", "catch_up", "deadline")
 MOST_ENTRIES: Final = 10_000
 

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from opsq.clock import Clock
+from opsq.core.beat.foretell import Foreteller
 from opsq.core.beat.lead import Lead, LostLead
 from opsq.core.beat.post import Post
 from opsq.core.beat.ticks import plan, send_at, tick_id
@@ -68,6 +69,7 @@ class Scheduler:
         self.clock = clock
         self.items: dict[str, Item] = {}
         self._announce = announce
+        self._foreteller = Foreteller(app, clock, announce)
         self._post: Post | None = None
         self._identity = ""
         self._refreshed_at = 0.0
@@ -87,6 +89,7 @@ class Scheduler:
         self._identity = rows[IDENTITY].decode()
         self._post = Post(self.app, self._identity)
         self._load(rows)
+        self._foreteller.begin()
 
     def refresh(self) -> None:
         """Read everything again, when it is time. Raises: as ``take_over``."""
@@ -107,7 +110,12 @@ class Scheduler:
         together = CLAIMED_TOGETHER if ready and self._marks() else 1
         for start in range(0, len(ready), together):
             self._send(ready[start : start + together])
+        self._foreteller.tell(self._awaited)
         return self._sleep_s()
+
+    def end(self) -> None:
+        """Say that nothing is to be expected any more of this one, which led until now."""
+        self._foreteller.end()
 
     def send_now(self, name: str) -> str:
         """Send one call out of turn; its id. Raises: KeyError, BrokerUnavailable, and what is wrong with the call."""
@@ -127,6 +135,7 @@ class Scheduler:
         item.state.error = None
         self.lead.write({ENTRY + entry.name: kept, **self._rows([item])})
         self.items[entry.name] = item
+        self._foreteller.hurry()
         return item
 
     def remove(self, name: str) -> bool:
@@ -140,6 +149,7 @@ class Scheduler:
             self.put(original, None)
             return False
         del self.items[item.entry.name]
+        self._foreteller.hurry()
         self.lead.write({ENTRY + name: None, STATE + name: None, ABOUT + name: None})
         return True
 
@@ -151,6 +161,7 @@ class Scheduler:
             item.state.anchor = max(item.state.anchor, self.clock.now())
             item.state.claim = []
             item.next_at = None if paused else 0.0
+            self._foreteller.hurry()
         self.write_state(item)
 
     def write_state(self, *items: Item) -> None:
@@ -210,6 +221,9 @@ class Scheduler:
         return rows
 
     # ---- sending
+
+    def _awaited(self) -> Iterable[tuple[Entry, State, float]]:
+        return ((item.entry, item.state, item.next_at) for item in self.items.values() if item.next_at is not None)
 
     def _is_ready(self, item: Item) -> bool:
         return item.next_at is not None and item.next_at <= self.clock.now()
@@ -329,4 +343,5 @@ class Scheduler:
     def _sleep_s(self) -> float:
         now = self.clock.now()
         waits = [item.next_at - now for item in self.items.values() if item.next_at is not None]
-        return max(0.0, min([self._sleep_max_s, self.refresh_s or self._sleep_max_s, *waits]))
+        most_s = min(self._sleep_max_s, self.refresh_s or self._sleep_max_s, self._foreteller.wait_s)
+        return max(0.0, min([most_s, *waits]))

@@ -166,6 +166,8 @@ class Beat:
     def _end(self) -> None:
         self._stopping.set()
         self._refuse_orders()
+        if self.leads:
+            self.scheduler.end()
         try:
             self._lead.release()
         except StoreUnavailable as error:

@@ -211,6 +211,3 @@ class Pool(Protocol):
     def stats(self) -> dict[str, object]:
         """Facts for ``inspect stats``."""
         ...
-
-
-PoolFactory = Callable[[PoolConfig], Pool]

@@ -28,6 +28,7 @@ KEYS: Final[Mapping[str, str]] = {
     "catch_up": "What is sent of missed ticks: `once` (the last), `all`, or `none`.",
     "deadline": "Seconds; a tick later than this is not sent.",
     "enabled": "False pauses it.",
+    "brings": "How many tasks a tick brings, or a table of queue to number: for autoscalers, which else learn it.",
 }
 #: Options of a call that a schedule gives itself.
 _OURS: Final = frozenset({"task_id", "publisher"})
@@ -50,7 +51,8 @@ class BeatLazyFunc:
 class Entry:
     """One line. source: ``code``, or ``runtime`` for what was added or changed by remote control.
 
-    jitter_s, deadline_s: seconds. Thread: any.
+    jitter_s, deadline_s: seconds. brings: tasks of a tick, in its own queue or by queue; None when nobody said.
+    Thread: any.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Entry:
     deadline_s: float | None = None
     enabled: bool = True
     source: str = "code"
+    brings: int | Mapping[str, int] | None = None
 
     def spec(self) -> dict[str, Any] | None:
         """When it happens, as data; changes when somebody edits it."""
@@ -99,6 +102,7 @@ def entry_from(name: str, given: Any, app: Any, source: str = "code") -> Entry:
         deadline_s=_seconds(given, "deadline"),
         enabled=given.get("enabled") is not False,
         source=source,
+        brings=_brings(given.get("brings")),
     )
 
 
@@ -131,6 +135,7 @@ def as_data(entry: Entry) -> dict[str, Any]:
         "jitter": entry.jitter_s,
         "deadline": entry.deadline_s,
         "enabled": entry.enabled,
+        "brings": entry.brings,
     }
 
 
@@ -166,6 +171,13 @@ def _options(task: str, options: dict[str, Any]) -> dict[str, Any]:
         raise UsageError(f"options: {name} is given by beat, to each tick its own")
     check_call_options(task, options)
     return options
+
+
+def _brings(value: Any) -> int | dict[str, int] | None:
+    counts = list(value.values()) if isinstance(value, Mapping) else [] if value is None else [value]
+    if any(isinstance(count, bool) or not isinstance(count, int) or count < 0 for count in counts):
+        raise UsageError(f"brings: expected a number of tasks, or a table of queue to number, got {value!r:.100}")
+    return {str(queue): count for queue, count in value.items()} if isinstance(value, Mapping) else value
 
 
 def _seconds(given: Mapping[str, Any], key: str) -> float | None:

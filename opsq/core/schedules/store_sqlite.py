@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from opsq.core.schedules.store import Leader
+from opsq.core.sqlite_writing import writing
 from opsq.errors import ConfigError, StoreUnavailable
 from opsq.settings import Settings
 
@@ -109,14 +110,8 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._using() as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-            except BaseException:
-                db.execute("ROLLBACK")
-                raise
-            db.execute("COMMIT")
+        with self._using() as db, writing(db):
+            yield db
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
@@ -154,10 +149,9 @@ class SqliteStore:
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
         if version == _VERSION and tables:
             return
-        db.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            db.execute(statement)
-        db.execute("COMMIT")
+        with writing(db):
+            for statement in _SCHEMA:
+                db.execute(statement)
 
 
 def open_sqlite(url: str, settings: Settings) -> SqliteStore:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from opsq import logs, plugins
+from opsq import plugins
 from opsq.broker.connection import open_connection
 from opsq.broker.publisher import Publisher
 from opsq.broker.retry import NO_RETRY
@@ -19,12 +19,14 @@ from opsq.core.backends.registry import SCHEMES, scheme_of
 from opsq.core.worker.emit import EVENTS_DEADLINE_S, Emitter
 from opsq.core.worker.execute import Executor
 from opsq.core.worker.level_file import apply_file
+from opsq.core.worker.log_setup import set_up_logs
 from opsq.core.worker.posix import CHILD_DUMPS_ON, show_stacks_at
 from opsq.core.worker.stack_file import listen
 from opsq.core.worker.voice import Voice
 from opsq.errors import ConfigError, Fault
+from opsq.log_output import take_output
 from opsq.settings import Settings
-from opsq.signals import setup_logging, worker_process_init
+from opsq.signals import worker_process_init
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +60,15 @@ class ChildSetup:
     def __call__(self) -> Executor:
         """Set up the logs of this child and return the app's executor."""
         app = self._app or self._load()
-        if setup_logging.receivers:
-            setup_logging.send(sender=None, loglevel=app.settings.log_level, logfile=None, format=None, colorize=None)
-        else:
-            logs.setup(logs.config_from(app.settings, worker=self.hostname))
+        settings = app.settings
+        if set_up_logs(settings, self.hostname):
+            take_output(settings.worker_redirect_stdouts_level)
         show_stacks_at(CHILD_DUMPS_ON)
         apply_file(self.levels)
         listen(lambda: apply_file(self.levels))
         worker_process_init.send(sender=self.hostname)
         executor = Executor(app, self.hostname)
-        if app.settings.worker_send_task_events:
+        if settings.worker_send_task_events:
             executor.speak(voice_of_child(app, self.hostname))
         return executor
 

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 
+from opsq.logs import LogHandler
+
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ class LevelFile:
             with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(self._levels, file)
             os.replace(beside, self.path)
-        apply({logger: level})
+            apply(self._levels)
         return before
 
     def remove(self) -> None:
@@ -41,12 +43,17 @@ class LevelFile:
 
 
 def apply(levels: Mapping[str, int]) -> None:
-    """Set these levels in this process, and have the log's handlers let them through."""
-    root = logging.getLogger()
+    """Set these levels in this process, and have the log let through what the most talkative of them says.
+
+    Handlers that are not opsq's keep their level: one that mails errors is not to mail all there is.
+    """
     for name, level in levels.items():
         logging.getLogger(name or None).setLevel(level)
-        for handler in root.handlers:
-            handler.setLevel(min(handler.level, level) if name else level)
+    root = logging.getLogger()
+    least = min([root.level, *(level for name, level in levels.items() if name and level)])
+    for handler in root.handlers:
+        if isinstance(handler, LogHandler):
+            handler.setLevel(least)
 
 
 def apply_file(path: str) -> None:

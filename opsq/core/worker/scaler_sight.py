@@ -7,18 +7,19 @@ When the broker is silent, what the worker holds is still known (``Observation.l
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
-from opsq.autoscale.observation import Gauge, Observation, QueueView
+from opsq.autoscale.observation import Due, Gauge, Observation, QueueView
 from opsq.broker.source import QueueDepth
 from opsq.core.pools.base import Pool
 from opsq.core.worker.ledger import Entry, Ledger
 from opsq.core.worker.scaler_machine import MachineWatch
 from opsq.core.worker.scaler_watch import Place, Watch
 from opsq.core.worker.scaler_windows import LONG_S, Arrivals, RunTimes, Window
+from opsq.wire.schedule_hint import ScheduleHint, upcoming
 
 #: Over so many seconds the last tasks tell whether most fail, and how much gets done.
 ENDED_S: Final = 60
@@ -39,7 +40,7 @@ class Sight:
     """Observes one worker. Thread: the scaler's; ``told`` may be set from any.
 
     waiting: the keys that wait here for their time or their rate, and so need no slot. gauge: the user's own measure.
-    floor: fewest slots at an epoch second.
+    floor: fewest slots at an epoch second. hints: what beats said of ticks to come.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Sight:
     ) -> None:
         self.told: Depths | None = None
         self.floor: Callable[[float], int] = lambda at: 0
+        self.hints: Callable[[], Iterable[ScheduleHint]] = tuple
         self._ledger, self._pool, self._watch, self._machine = ledger, pool, watch, machine
         self._waiting, self._gauge, self._began, self._at = waiting, gauge, now, now
         self._arrivals: dict[str, Arrivals] = {}
@@ -90,7 +92,7 @@ class Sight:
             age_s=math.inf if told is None else max(0.0, now - told.at), local=local,
             machine=machine, gauge=gauge, finished=int(finished), failed=int(failed),
             throughput=self._done.sums(now)[0] / min(DONE_S, max(1.0, now - self._began)), spent=self._spent_h,
-            scheduled_min=self.floor(at),
+            scheduled_min=self.floor(at), due=self._due(names, told, at),
         )  # fmt: skip
 
     def waits_here(self) -> int:
@@ -141,6 +143,12 @@ class Sight:
             del self._mix[place]
         for name in [name for name, times in self._times.items() if not times.sums(now)[0]]:
             del self._times[name]
+
+    def _due(self, names: list[str], told: Depths | None, at: float) -> tuple[Due, ...]:
+        """What schedules will publish to the queues, as far as it is this worker's to do."""
+        seen = {} if told is None else told.queues
+        parts = {name: _share(seen[name]) if name in seen else 1.0 for name in names}
+        return tuple(Due(name=one.name, in_s=one.in_s, tasks=one.tasks) for one in upcoming(self.hints(), parts, at))
 
     def _view(self, name: str, entries: list[Entry], here: int, told: Depths | None, now: float) -> QueueView:
         seen = told.queues.get(name) if told is not None else None

@@ -15,6 +15,7 @@ from opsq.core.worker.emit import Emitter
 from opsq.core.worker.plan import WorkerPlan
 from opsq.core.worker.receive import Receiver
 from opsq.core.worker.scaler import Decide, Scaler
+from opsq.core.worker.scaler_hints import HintEars
 from opsq.core.worker.scaler_machine import MachineWatch
 from opsq.core.worker.scaler_sight import Depths, Sight
 from opsq.core.worker.scaler_watch import Watch
@@ -64,6 +65,7 @@ class ScalerStep(Bootstep[Scaler]):
         self._plan: WorkerPlan | None = None
         self._scaler: Scaler | None = None
         self.depths: DepthWatch | None = None
+        self.hints: HintEars | None = None
 
     def start(self, up: Provided) -> Scaler:
         """Begin to look; the first decision comes within a second. Raises: ConfigError for a pool of fixed size."""
@@ -75,7 +77,8 @@ class ScalerStep(Bootstep[Scaler]):
         watch = Watch(self.limits.preset.patience * self.limits.slo_s)
         machine = MachineWatch(settings.autoscale_memory_limit, isolated=pool.capabilities.isolates_crash)
         sight = Sight(plan.ledger, pool, watch, machine, up[Receiver].waiting, clock.monotonic(), self._gauge)
-        sight.floor = self._floor
+        hints = HintEars(settings)
+        sight.floor, sight.hints = self._floor, hints.heard
 
         def observe(found: Mapping[str, QueueDepth]) -> None:
             sight.told = Depths(clock.monotonic(), found)
@@ -94,12 +97,13 @@ class ScalerStep(Bootstep[Scaler]):
             ask=depths.ask_now, winding_down=lambda: plan.owner is None or plan.owner.paused, dry=self._dry,
         )  # fmt: skip
         plan.ledger.watch = watch
-        self._plan, self.depths, self._scaler = plan, depths, scaler
+        self._plan, self.depths, self._scaler, self.hints = plan, depths, scaler, hints
         if not self._dry:
             plan.scaler = scaler
         if self._gauges is not None:
             self._gauges.start()
         depths.start()
+        hints.start()
         scaler.start()
         return scaler
 
@@ -111,6 +115,8 @@ class ScalerStep(Bootstep[Scaler]):
         self._plan.ledger.watch = self._plan.scaler = None
         self._scaler.stop(left_s)
         self.depths.stop(left_s)
+        if self.hints is not None:
+            self.hints.stop(left_s)
         if self._gauges is not None:
             self._gauges.stop(left_s)
 

@@ -7,14 +7,14 @@ inside another program or a test.
 from __future__ import annotations
 
 import logging
-import sys
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-from opsq import __version__, logs
+from opsq import __version__
 from opsq.bootsteps import Graph
 from opsq.broker.topology import QueueSpec, worker_queue
 from opsq.clock import Clock, SystemClock
@@ -23,6 +23,7 @@ from opsq.core.registry import PROCESS
 from opsq.core.worker.assemble import connection_steps, given, process_steps
 from opsq.core.worker.boot import banner, promises, refuse_root_with_pickle
 from opsq.core.worker.ledger import Ledger, RevokedIds
+from opsq.core.worker.log_setup import set_up_logs
 from opsq.core.worker.naming import node_name
 from opsq.core.worker.pidfile import NodeName, PidFile
 from opsq.core.worker.plan import WorkerPlan, cpus
@@ -34,7 +35,8 @@ from opsq.core.worker.shutdown import Haste
 from opsq.core.worker.stopping import Phase, answer
 from opsq.errors import ExitCode, LifecycleError, OpsqError, UsageError
 from opsq.garbage import look_rarely
-from opsq.signals import celeryd_after_setup, celeryd_init, setup_logging, worker_init, worker_ready, worker_shutdown
+from opsq.log_output import redirect_output
+from opsq.signals import celeryd_after_setup, celeryd_init, worker_init, worker_ready, worker_shutdown
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +141,8 @@ class Worker:
         refuse_root_with_pickle(self.settings)
         before = threading.enumerate()
         self._prepare_pool(detached=on_started is not None)
-        self._set_up_logs()
         remap_term = self.settings.worker_remap_sigterm == "SIGQUIT"
-        with StopSignals(self._on_signal, remap_term, self._children):
+        with self._logging(), StopSignals(self._on_signal, remap_term, self._children):
             for line in banner(self.plan, self._all_policies()):
                 log.info(line)
             with self._alone():
@@ -219,7 +220,7 @@ class Worker:
         if following == Phase.GONE:
             vanish(self._exit_code or code)
         if name == "SIGHUP" and self.phase == Phase.RUNNING:
-            self.restart_wanted = not sys.stdout.isatty()
+            self.restart_wanted = not os.isatty(1)  # sys.stdout may be the log
         elif following > self.phase:
             self.restart_wanted = False
         log.warning("stopping" if following > self.phase else "still stopping", extra=_told(name, following))
@@ -274,11 +275,11 @@ class Worker:
         if ahead is not None:
             self.plan.ahead = ahead(self.plan.child_setup(), self.settings, detached)
 
-    def _set_up_logs(self) -> None:
-        if setup_logging.receivers:
-            setup_logging.send(sender=None, loglevel=self.settings.log_level, logfile=None, format=None, colorize=None)
-            return
-        logs.setup(logs.config_from(self.settings, worker=self.hostname))
+    def _logging(self) -> AbstractContextManager[None]:
+        """Set up the log; for the length of the block, what is printed goes there too."""
+        settings = self.settings
+        printed = set_up_logs(settings, self.hostname)
+        return redirect_output(settings.worker_redirect_stdouts_level) if printed else nullcontext()
 
     def _alone(self) -> AbstractContextManager[object]:
         """Hold what only one process may have: the pid file, and the node's name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from opsq import words
-from opsq.events.diagnosis.records import Diagnosis, Effect, Forecast, Proof, Remedy, Verdict, plain
+from opsq.events.diagnosis.records import Diagnosis, Effect, Forecast, Proof, Remedy, Situation, Verdict, plain
 
 
 class CheckedCause(Struct, frozen=True, kw_only=True):
@@ -17,22 +17,13 @@ class CheckedCause(Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Explained(Struct, frozen=True, kw_only=True):
+class Explained(Situation, frozen=True, kw_only=True):
     """Why a task, or what waits in a queue, does not run.
 
-    waits: false when it ran, runs, or nothing holds it. cause: empty when none of the table holds. where: ``broker``,
-    ``worker``, ``slot``, ``ended`` or ``unknown``. lead: the next sentence: its place, when it starts, what happens.
-    lacks: what could not be found out. All figures of forecast and remedies are estimates.
+    lead: the next sentence: its place, when it starts, what happens. lacks: what could not be found out. All figures
+    of forecast and remedies are estimates.
     """
 
-    task: str
-    type: str | None
-    queue: str | None
-    worker: str | None
-    state: str
-    where: str
-    waits: bool
-    cause: str
     sentence: str
     lead: str
     forecast: Forecast | None

@@ -140,11 +140,11 @@ class Forecast(Struct, frozen=True, kw_only=True):
     basis: str = ""
 
 
-class Diagnosis(Struct, frozen=True, kw_only=True):
-    """Why one task, or the tasks of one queue, do not run. waits: false when there is nothing to explain.
+class Situation(Struct, frozen=True, kw_only=True):
+    """What is asked about, and how it stands. waits: false when it ran, runs, or nothing holds it.
 
     cause: of the table, ``""`` when none of them holds. where: ``broker``, ``worker``, ``slot``, ``ended``, or
-    ``unknown``. lacks: what could not be found out, and why.
+    ``unknown``.
     """
 
     task: str
@@ -155,6 +155,11 @@ class Diagnosis(Struct, frozen=True, kw_only=True):
     where: str
     waits: bool
     cause: str
+
+
+class Diagnosis(Situation, frozen=True, kw_only=True):
+    """Why one task, or the tasks of one queue, do not run. lacks: what could not be found out, and why."""
+
     sentence: Said
     lead: Said
     forecast: Forecast | None

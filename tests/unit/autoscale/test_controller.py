@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from opsq.autoscale.controller import Controller, Scaling
+from opsq.autoscale.explain import decided_by, reason
 from opsq.autoscale.fleet_sight import Served, Standing, moments, observe, served
 from opsq.autoscale.groups import Group, groups_of, limits_for, shared_queues
 from opsq.autoscale.policy import decide
@@ -18,6 +19,7 @@ from opsq.clock import ManualClock
 from opsq.errors import ConfigError
 from opsq.events import sketch
 from opsq.events.cluster import Cluster
+from opsq.events.decisions import item_of, row_of
 from opsq.events.query import Query
 from opsq.events.records import DepthSample
 from opsq.events.store import MemoryStore
@@ -109,6 +111,29 @@ def test_it_sees_what_the_events_tell() -> None:
     assert queue.service_s == pytest.approx(0.5, rel=0.05)
     assert queue.ages[0] == 1.0
     assert seen.age_s < 2.0
+
+
+def test_what_is_due_soon_has_its_slots_before_and_is_named() -> None:
+    fleet = Fleet()
+    controller, _ = fleet.controller("m1")
+    fleet.passes(5)
+    controller.step()
+    told = {"name": "nightly", "queue": "mail", "due": [fleet.clock.now() + 2.0], "freq": 10.0, "brings": {"mail": 40}}
+    fleet.cluster.apply(
+        [Event(kind="schedule-due", hostname="beat@a", timestamp=fleet.clock.now(), fields=told)], fleet.clock.now()
+    )
+    controller.step()
+    # Forty tasks of half a second, or of a second as long as that is not known, within four.
+    assert sum(fleet.slots.values()) >= 10
+    row = row_of(fleet.told[-1])
+    assert row is not None
+    record = item_of(row)
+    assert (record.winner, decided_by(record)) == ("due", "schedule")
+    assert reason(record) == "nightly is due in 2 s with 40 tasks"
+    assert [(one.queue, one.name, one.value) for one in record.signals if one.name.startswith("due")] == [
+        ("nightly", "due_in", 2.0),
+        ("nightly", "due_tasks", 40.0),
+    ]
 
 
 def test_the_fleet_grows_and_shrinks_with_its_load() -> None:

@@ -29,6 +29,11 @@ def test_erlangs_formula() -> None:
     assert late_chance(keep, 5.0, 0.0) <= 0.05 < late_chance(keep - 1, 5.0, 0.0)
 
 
+def test_next_to_no_load_needs_one_slot() -> None:
+    for load in (5e-324, 1e-320, 1e-200, 1e-9):
+        assert steady_slots(load, 0.0, 0.05, 0.01) == (1, 1)
+
+
 def test_a_backlog_needs_what_starts_it_before_its_deadline() -> None:
     assert drain_slots([(10.0, 100.0)], 100, 1.0, 1.0) == 10.0
     # Two slots do 2 of the 100 while the others start, the rest has nine seconds.
@@ -123,6 +128,20 @@ def test_from_zero_the_first_message_and_a_due_entry_wake() -> None:
     woken = decide(due, History(), LIMITS)
     assert (woken.target, woken.winner) == (10, "due")
     assert "`nightly` is due in 2 s with 80 tasks" in woken.text
+
+
+def test_what_is_due_names_its_entry_and_is_no_idle_slot() -> None:
+    ticks = tuple(Due(name=name, in_s=in_s, tasks=6.0) for name, in_s in (("a", 1.0), ("b", 1.0), ("a", 2.0)))
+    decision = decide(Observation(at=0.0, have=1, queues=(QUIET,), due=ticks), History(), LIMITS)
+    assert decision.winner == "due"
+    assert "`a` and 1 more are due from 1 s on with 18 tasks" in decision.text
+    assert "useful" not in {bound.name for bound in decision.bounds}
+    # What is no more than is needed anyway changes nothing that is said.
+    busy = QueueView(name="celery", depth=40.0, ages=(1.0,), rate=8.0, service_s=1.0)
+    few = (Due(name="a", in_s=1.0, tasks=1.0),)
+    decision = decide(Observation(at=0.0, have=1, running=1, queues=(busy,), due=few), History(), LIMITS)
+    assert decision.winner != "due"
+    assert "useful" in {bound.name for bound in decision.bounds}
 
 
 def test_of_several_queues_the_strict_one_decides_and_is_named() -> None:

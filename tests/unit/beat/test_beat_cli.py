@@ -32,8 +32,8 @@ def beat(app: Opsq) -> Iterator[Beat]:
     events = {name: threading.Event() for name in ("leads", "listening", "stopped")}
     running = Beat(app, probe=lambda what: events[what].set())
     running.start()
-    assert events["leads"].wait(20)
-    assert events["listening"].wait(20)
+    assert events["leads"].wait(60)
+    assert events["listening"].wait(60)
     yield running
     running.stop()
     assert events["stopped"].is_set()

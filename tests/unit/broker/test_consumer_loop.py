@@ -21,6 +21,7 @@ from opsq.broker.registry import BROKERS, BrokerInfo
 from opsq.broker.topology import queue_named
 from opsq.errors import BrokerUnavailable
 from opsq.testing.broker_reader import Reader, message
+from opsq.testing.contract_backend import eventually
 
 Q = queue_named("q")
 
@@ -77,13 +78,11 @@ def test_a_busy_file_delays_settling_and_loses_nothing(path: Path) -> None:
     holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     reader.consumer.settle([Settlement(each.tag) for each in got])
-    timer = threading.Timer(0.4, lambda: holder.execute("COMMIT"))
-    timer.start()
+    assert eventually(lambda: reader.consumer.stats.busy >= 1, 30)
+    holder.execute("COMMIT")
     for _ in got:
-        reader.settled.get(timeout=5)
-    timer.join()
+        reader.settled.get(timeout=30)
     holder.close()
-    assert reader.consumer.stats.busy >= 1
     reader.stop()
     assert reader.error is None
     assert (reader.consumer.stats.settled, reader.consumer.stats.stale) == (2, 0)
@@ -102,7 +101,7 @@ def test_a_lost_lease_ends_the_run_and_voids_the_tags(path: Path) -> None:
         reader.consumer.settle([Settlement(got.tag), Settlement("nonsense")])
 
     reader.consumer.call_soon(steal)
-    reader._thread.join(5)
+    reader._thread.join(30)
     assert isinstance(reader.error, LeaseLost)
     assert {each.tag for each in late} >= {"nonsense"}
     reader.stop()
@@ -144,10 +143,10 @@ def test_a_flood_of_settlements_is_bounded(path: Path) -> None:
 
     def hold() -> None:
         entered.set()
-        leave.wait(5)
+        leave.wait(30)
 
     reader.consumer.call_soon(hold)
-    assert entered.wait(5)
+    assert entered.wait(30)
     for _ in range(100):
         reader.consumer.settle([Settlement("nonsense")] * 100)
     leave.set()

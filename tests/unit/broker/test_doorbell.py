@@ -13,6 +13,7 @@ import pytest
 
 from opsq.broker.sqlite.doorbell import ADDRESS_MAX_BYTES, Doorbell, Ringer, doorbell_dir, ring
 from opsq.errors import ConfigError
+from tests.promises import within
 
 
 @pytest.fixture
@@ -92,12 +93,12 @@ def test_the_same_file_by_another_name_rings_the_same_bell(path: Path, tmp_path:
 def test_waiting_threads_wake_within_a_millisecond_or_so(path: Path) -> None:
     bell, ringer = Doorbell(path, "a"), Ringer(path)
     woken: list[float] = []
-    waiting = threading.Thread(target=lambda: woken.extend(time.perf_counter() for _ in range(1) if bell.wait(5)))
+    waiting = threading.Thread(target=lambda: woken.extend(time.perf_counter() for _ in range(1) if bell.wait(30)))
     waiting.start()
     started = time.perf_counter()
     ringer.ring("a")
     waiting.join()
-    assert woken[0] - started < 0.1
+    assert woken[0] - started < min(within(0.1), 30)
     ringer.close()
     bell.close()
 

@@ -35,13 +35,13 @@ def test_simple_queue(connection: Any) -> None:
         queue.put({"hello": "wörld"})
         queue.put([1], priority=9)
         assert queue.qsize() == 2
-        first = queue.get(timeout=1)
+        first = queue.get(timeout=30)
         assert first.payload == [1]
         first.requeue()
-        again = queue.get(timeout=1)
+        again = queue.get(timeout=30)
         assert again.delivery_info["redelivered"]
         again.ack()
-        second = queue.get(timeout=1)
+        second = queue.get(timeout=30)
         assert second.payload == {"hello": "wörld"}
         second.reject()
         assert queue.qsize() == 0
@@ -55,7 +55,7 @@ def test_topic_events_and_fanout(connection: Any) -> None:
     got: list[Any] = []
     with connection.Consumer([queue], callbacks=[lambda body, message: got.append((body, message))], no_ack=True):
         connection.Producer(exchange=exchange).publish({"type": "x"}, routing_key="task.sent", compression="zlib")
-        connection.drain_events(timeout=1)
+        connection.drain_events(timeout=30)
         with pytest.raises(TimeoutError):
             connection.drain_events(timeout=0.05)
     assert got[0][0] == {"type": "x"}
@@ -71,13 +71,13 @@ def test_remote_control_mailbox(connection: Any) -> None:
         replies: list[Any] = []
         with connection.channel() as channel:
             mailbox._broadcast("ping", reply=False, channel=channel)
-        connection.drain_events(timeout=1)
+        connection.drain_events(timeout=30)
         node.reply = lambda data, **_: replies.append(data)
         with connection.channel() as channel:
             queue = mailbox.get_reply_queue()
             queue(channel).declare()
             mailbox._publish("ping", {}, None, "ticket", channel, timeout=1)
-        connection.drain_events(timeout=1)
+        connection.drain_events(timeout=30)
     assert replies == [{"worker@here": {"ok": "pong"}}]
 
 
@@ -86,7 +86,7 @@ def test_kombu_and_opsq_read_each_other(url: str, connection: Any) -> None:
     publisher = Publisher(lambda: BrokerConnection(url))
     publisher.publish(message(spec, b'{"from": "opsq"}', headers={"h": 1}))
     with connection.SimpleQueue("shared") as queue:
-        got = queue.get(timeout=1)
+        got = queue.get(timeout=30)
         assert (got.payload, got.headers) == ({"from": "opsq"}, {"h": 1})
         got.ack()
     publisher.close()
@@ -140,12 +140,12 @@ def test_prefetch_of_a_kombu_consumer(connection: Any) -> None:
     with connection.Consumer([queue], callbacks=[lambda _, message: got.append(message)], prefetch_count=2):
         for number in range(3):
             connection.Producer().publish(number, routing_key="q")
-        connection.drain_events(timeout=1)
-        connection.drain_events(timeout=1)
+        connection.drain_events(timeout=30)
+        connection.drain_events(timeout=30)
         with pytest.raises(TimeoutError):
             connection.drain_events(timeout=0.05)
         got[0].ack()
-        connection.drain_events(timeout=1)
+        connection.drain_events(timeout=30)
     assert len(got) == 3
 
 

@@ -16,6 +16,7 @@ from opsq.broker.retry import NO_RETRY, RetryPolicy
 from opsq.broker.topology import queue_named
 from opsq.errors import BrokerUnavailable, UsageError
 from opsq.testing.broker_reader import message
+from opsq.testing.contract_backend import eventually
 
 Q = queue_named("q")
 QUICK = RetryPolicy(max_retries=3, interval_step=0.01)
@@ -54,10 +55,15 @@ def test_a_locked_file_is_tried_again(path: Path, holder: sqlite3.Connection) ->
     publisher = make(path, retry=RetryPolicy(max_retries=None, interval_step=0.02))
     publisher.publish(message(Q))
     holder.execute("BEGIN IMMEDIATE")
-    timer = threading.Timer(0.2, lambda: holder.execute("COMMIT"))
-    timer.start()
+
+    def free() -> None:
+        assert eventually(lambda: publisher.stats.retries >= 1, 30)
+        holder.execute("COMMIT")
+
+    thread = threading.Thread(target=free)
+    thread.start()
     publisher.publish(message(Q))
-    timer.join()
+    thread.join()
     assert publisher.stats.retries >= 1
     assert publisher.stats.published == count(path) == 2
     publisher.close()
@@ -95,7 +101,7 @@ def test_a_broker_that_cannot_work_is_not_tried_again(path: Path) -> None:
 
 
 def test_a_thread_does_not_wait_longer_than_its_own_deadline(path: Path, holder: sqlite3.Connection) -> None:
-    publisher = make(path, retry=RetryPolicy(max_retries=None, interval_step=0.05), deadline_s=1.5)
+    publisher = make(path, retry=RetryPolicy(max_retries=None, interval_step=0.05), deadline_s=60)
     holder.execute("BEGIN IMMEDIATE")
     errors: list[BaseException] = []
 
@@ -111,9 +117,9 @@ def test_a_thread_does_not_wait_longer_than_its_own_deadline(path: Path, holder:
         thread.join(0.01)
     with pytest.raises(BrokerUnavailable, match="another thread was still publishing"):
         publisher.publish(message(Q), deadline_s=0.1)
-    thread.join()
-    assert len(errors) == 1
     holder.execute("ROLLBACK")
+    thread.join()
+    assert errors == []
     publisher.close()
 
 

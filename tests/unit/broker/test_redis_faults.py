@@ -23,6 +23,7 @@ from opsq.broker.retry import NO_RETRY
 from opsq.broker.topology import ExchangeSpec, QueueSpec, queue_named
 from opsq.errors import BrokerUnavailable, ConfigError
 from opsq.testing.broker_reader import Reader, message, unique
+from tests.promises import within
 from tests.servers import RedisServer, free_port, redis_server
 
 
@@ -122,7 +123,7 @@ def test_a_server_that_cannot_save_is_waited_for(
     (held,) = reader.take()
     client.config_set("min-replicas-to-write", 1)  # refused like a full disk, and can be had in a test
     reader.consumer.settle([Settlement(held.tag)])
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while not reader.consumer.stats.busy and time.monotonic() < until:
         reader.ask(lambda: None)
     client.publish(f"/0.{exchange.name}", json.dumps(BROADCAST))
@@ -131,7 +132,7 @@ def test_a_server_that_cannot_save_is_waited_for(
         reader.ask(lambda: None)
     client.config_set("min-replicas-to-write", 0)
     assert reader.take()[0].body == b"all"
-    assert reader.settled.get(timeout=5).tag == held.tag
+    assert reader.settled.get(timeout=30).tag == held.tag
     assert reader.error is None
 
 
@@ -284,7 +285,7 @@ class Mute:
         self._listener.close()
         self.reset()
         for thread in self._threads:
-            thread.join(5)
+            thread.join(30)
         for each in self._open:
             each.close()
 
@@ -308,7 +309,7 @@ def test_a_reset_is_noticed_at_once_and_the_work_comes_back(
     assert isinstance(error, BrokerUnavailable)
     assert "connection is lost" in str(error)
     (again,) = read(spec, url=proxy.url).take()
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < within(2.0)
     assert (again.body, again.redelivered) == (b"1", True)
 
 
@@ -321,7 +322,7 @@ def test_a_connection_that_has_gone_silent_is_noticed(publish: Any, read: Any, p
     taken = time.monotonic() - started
     assert isinstance(error, BrokerUnavailable)
     assert "did not answer in time" in str(error)
-    assert taken < 5.0, f"{taken:.1f} s; a second until the next chore, half a second of silence, closing"
+    assert taken < within(5.0), f"{taken:.1f} s; a second until the next chore, half a second of silence, closing"
     publish(spec, b"1")
     assert read(spec, url=proxy.url).take()[0].body == b"1"
 
@@ -351,10 +352,10 @@ def test_a_consumer_is_back_soon_after_a_restart(tmp_path: Path, spec: QueueSpec
         assert isinstance(ended(first), BrokerUnavailable)
         own.start()
         started = time.monotonic()
-        connection.connect(5.0)
+        connection.connect(30.0)
         second = Reader(connection, spec)
         got = second.take(2)
-        assert time.monotonic() - started < 2.0
+        assert time.monotonic() - started < within(2.0)
         assert [each.body for each in got] == [b"1", b"2"]
         second.stop()
         publisher.close()

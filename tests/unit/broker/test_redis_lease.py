@@ -19,6 +19,7 @@ from opsq.broker.message import Delivery, Settle, Settlement
 from opsq.broker.redis import scripts
 from opsq.broker.redis.keys import Keys
 from opsq.broker.redis.lease import Owner
+from opsq.broker.redis.reaper import SWEEP_S
 from opsq.broker.redis.source import RedisSource, SourceOptions
 from opsq.broker.redis.transport import Transport
 from opsq.broker.sqlite.process import ProcessId, this_process
@@ -361,3 +362,18 @@ def test_a_flushed_server_ends_the_lease(consume: Any, client: redis_py.Redis) -
     client.flushall()
     with pytest.raises(LeaseLost):
         source.exchange([], 1)
+
+
+def test_entries_that_nobody_can_read_hold_up_no_others(
+    consume: Any, client: redis_py.Redis, clock: ManualClock
+) -> None:
+    unreadable = {f"strange-{number}": b"of a later version" for number in range(250)}
+    stale = {"properties": {"delivery_tag": "stale", "delivery_info": {}}, "headers": {}, "body": "1"}
+    client.hset("unacked", mapping={**unreadable, "stale": msgspec.json.encode((stale, "", SPEC.name))})
+    client.zadd("unacked_index", {**dict.fromkeys(unreadable, 1), "stale": 2})  # the oldest are looked at first
+    source = consume()
+    for _ in range(3):
+        source.keepalive()
+        clock.advance(SWEEP_S)
+    assert bodies(source.exchange([], 1)) == [b"1"]
+    assert client.hlen("unacked") == 251  # they stay, for whoever can read them

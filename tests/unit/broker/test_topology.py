@@ -9,7 +9,6 @@ from opsq.broker.topology import (
     BindingSpec,
     ExchangeSpec,
     QueueSpec,
-    broadcast_queue,
     event_exchange,
     event_queue,
     from_kombu,
@@ -66,7 +65,6 @@ def test_event_topology_is_celerys() -> None:
     spec = event_queue("1")
     assert (spec.name, spec.routing_key, spec.auto_delete, spec.durable) == ("celeryev.1", "#", True, False)
     assert spec.wire_arguments() == {"x-message-ttl": 5000, "x-expires": 60000}
-    assert broadcast_queue("bc", "1").auto_delete
 
 
 @pytest.mark.parametrize("thing", [None, 3, {}, {"name": ""}, object()])

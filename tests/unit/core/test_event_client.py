@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from opsq import Opsq
-from opsq.core.event_state import State
+from opsq.events.state import State
 from opsq.testing.harness import running_worker
 
 
@@ -59,7 +59,9 @@ def test_a_receiver_hears_a_worker_and_custom_events(app: Opsq) -> None:
     assert [event["amount"] for event in custom] == [5]
     task = state.tasks[result.id]
     assert (task.state, task.as_dict()["result"], task.ready) == ("SUCCESS", "5", True)
-    assert task.worker is not None
+    assert task.worker.hostname == worker.worker.hostname
+    assert task.info()["args"] == "(2, 3)"
+    assert "retries" not in task.info(("runtime",))
     assert [id for id, _ in state.tasks_by_type(add.name or "")] == [result.id]
     assert state.task_types() == [add.name]
     assert "order-paid" not in kinds
@@ -89,5 +91,19 @@ def test_late_events_take_nothing_back() -> None:
     assert not state.workers["w@h"].alive
     state.event({"type": "worker-offline", "hostname": "w@h", "timestamp": 9e9})
     assert not state.workers["w@h"].alive
+    state.event({**base, "uuid": "t3", "type": "task-failed", "exception": "Oops()"})
+    assert state.tasks["t3"].info() == {"exception": "Oops()"}
     state.clear()
+    assert (list(state.tasks), list(state.workers), state.event_count) == (["t2"], [], 0)
+    state.clear(ready=False)
     assert not state.tasks
+
+
+def test_what_is_no_event_changes_nothing_and_callbacks_hear_the_rest() -> None:
+    heard: list[Any] = []
+    state = State(lambda _, event: heard.append(event["type"]))
+    state.event({"type": "task-started"})
+    state.event({"type": "task-started", "hostname": "w@h", "uuid": "t1", "timestamp": 5.0, "local_received": 9e9})
+    assert heard == ["task-started"]
+    assert [worker.hostname for worker in state.alive_workers()] == ["w@h"]
+    assert [id for id, _ in state.tasks_by_worker("w@h")] == ["t1"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ def receive(app: Opsq, wanted: int) -> list[Delivery]:
     consumer = Consumer(connection, app.queues.declared, on_batch=on_batch, prefetch=1000)
     thread = threading.Thread(target=consumer.run)
     thread.start()
-    thread.join(timeout=20)
+    thread.join(timeout=60)
     consumer.stop()
     connection.close()
     return taken
@@ -65,9 +67,11 @@ def test_a_forked_child_publishes_and_answers(app: Opsq) -> None:
             app.backend.store(ResultMeta(task_id=result.id, status="SUCCESS", result="child"))
             code = 0
         finally:
+            sys.stderr.write(traceback.format_exc() if code else "")
+            sys.stderr.flush()
             os._exit(code)
     assert os.waitpid(child, 0)[1] == 0
-    assert result.get(timeout=10) == "child"
+    assert result.get(timeout=30) == "child"
     origins = {delivery.headers["origin"] for delivery in receive(app, 2)}
     assert len(origins) == 2
 
@@ -98,7 +102,7 @@ def test_waiters_in_threads_get_their_own_results(app: Opsq) -> None:
     got: dict[str, Any] = {}
     results = [app.AsyncResult(f"id{number}") for number in range(20)]
     threads = [
-        threading.Thread(target=lambda result=result: got.update({result.id: result.get(timeout=20)}))
+        threading.Thread(target=lambda result=result: got.update({result.id: result.get(timeout=60)}))
         for result in results
     ]
     for thread in threads:
@@ -108,7 +112,7 @@ def test_waiters_in_threads_get_their_own_results(app: Opsq) -> None:
     assert eventually(lambda: len(got) == 20, 20)
     assert all(id == value for id, value in got.items())
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=30)
 
 
 def test_used_again_after_close(app: Opsq) -> None:

@@ -24,6 +24,12 @@ def test_a_sketch_is_within_two_percent(length_s: float) -> None:
     assert math.isclose(sketch.value(sketch.index(length_s)), length_s, rel_tol=0.02)
 
 
+def test_buckets_are_for_ever() -> None:
+    """Histories hold these numbers."""
+    values = (1e-6, 1.1e-6, 0.001, 0.05, 1.0, 60.0, 86_400.0, 1e9)
+    assert [sketch.index(value) for value in values] == [0, 2, 182, 285, 363, 471, 663, 872]
+
+
 def test_percentiles_of_many_values_are_within_two_percent() -> None:
     """A million-fold range, against the sorted truth."""
     dice = random.Random(1)

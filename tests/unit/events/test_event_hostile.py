@@ -73,7 +73,6 @@ def test_hostile_events_are_counted_and_break_nothing(events: list[Event]) -> No
         views.workflow(flow.root)
     for name in ("w@h", "celery", "\x00"):
         views.queue_signals(name)
-        views.type_signals(name)
         views.worker_history(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from opsq.clock import ManualClock
-from opsq.events.evidence import EMPTY, encode
+from opsq.events import inverted
+from opsq.events.evidence import EMPTY, encode, fold
+from opsq.events.grammar import parse
 from opsq.events.indexer import FEWEST, FLOOD_ROWS_PER_S, Indexer
 from opsq.events.sqlite import SqliteStore
 from opsq.events.sqlite_index import SqliteIndex
 from opsq.events.store import Changes, TaskRow
+from opsq.testing.contract_store import T0, event
 
 EVIDENCE = encode(EMPTY)
 
@@ -83,3 +87,26 @@ def test_keys_beyond_all_that_were_written_are_free(store: SqliteStore) -> None:
     again = SqliteStore(store.path)
     assert again.taken([6, 7, 8]) == {7}, "also when it is opened again"
     again.close()
+
+
+def failed(n: int, fingerprint: str, state: str = "FAILURE") -> TaskRow:
+    id = f"{n:032x}"
+    told = event("task-failed", id, T0 + n, exception="E('x')", fingerprint=fingerprint)
+    return TaskRow(n, id, state, "t", "q", "w", None, encode(fold(EMPTY, [told])))
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["now", "from before errors were indexed"])
+def test_what_failed_by_one_error_is_found(store: SqliteStore, before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [failed(n, "abc" if n % 10 == 0 else "abcd") for n in range(1, 200)]
+    rows.append(failed(1_000, "abc", "RETRY"))
+    store.write(Changes(rows={row.id: row for row in rows}, cells=Counter(row.cell for row in rows)))
+    if before:
+        monkeypatch.setattr(inverted.Builder, "add", lambda of, key, id, numbers, document, add=inverted.Builder.add:
+                            add(of, key, id, numbers, document._replace(fault=None)))  # fmt: skip
+    indexer = Indexer(SqliteIndex(store.path, threading.Lock()), later())
+    assert indexer.step(everything=True)
+    indexer.stop()
+    found = store.find(parse("fault:abc").root, T0)
+    assert [row.key for row in found.rows] == [*range(190, 0, -10)]
+    assert found.looked == (199 if before else 19)
+    assert store.count(parse("fault:abc").root, T0).value == 19

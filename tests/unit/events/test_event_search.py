@@ -10,6 +10,7 @@ from opsq.events import search
 from opsq.events.document import Looked, matches
 from opsq.events.evidence import EMPTY, encode, fold
 from opsq.events.facets import FacetCounts
+from opsq.events.faults import fault_of
 from opsq.events.grammar import (
     DEEPEST,
     EVERYTHING,
@@ -33,6 +34,7 @@ from opsq.events.rows import TaskRow
 from opsq.testing.contract_store import T0, event
 
 NOW = T0 + 3600
+FAULT = fault_of("Timeout('db at 10.0.0.1')", None, None)
 
 
 def test_a_whole_line() -> None:
@@ -167,6 +169,7 @@ def _row(**fields: object) -> TaskRow:
         "worker:celery@w*", "runtime:>5s", "runtime:6s", "wait:2s..4s", "total:>8s", "since:2h", "until:30min",
         "7f3ac9", "id:7f3ac91e", "img", "resize -bob", "state:failed (bob OR anna)", "exception:timeout", "retries:0",
         "10.0.0.1", "root:7f3ac91e-0000-4000-8000-000000000000", "NOT (state:ok OR queue:none)",
+        f"fault:{FAULT}", f"-fault:{FAULT[:-1]}",
     ],
 )  # fmt: skip
 def test_what_a_row_is_found_by(line: str) -> None:
@@ -180,7 +183,7 @@ def test_what_a_row_is_found_by(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["bob", "kwargs:user_id=55", "kwargs:id=5", "args:timeout", "worker:w", "runtime:<6s", "memory:>0b", "id:ac91",
-     "retries:>0", "since:30min", "wait:<1s", "img.resiz*e AND anna -timeout"],
+     "retries:>0", "since:30min", "wait:<1s", "img.resiz*e AND anna -timeout", f"fault:{FAULT[:-1]}"],
 )  # fmt: skip
 def test_what_a_row_is_not_found_by(line: str) -> None:
     """Near misses."""

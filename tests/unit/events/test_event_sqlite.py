@@ -71,6 +71,29 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     store.close()
 
 
+def test_new_and_changed_rows_of_one_write_are_told_apart(tmp_path: Path) -> None:
+    """Also a new row between old ones, and rows that come again after a write that failed."""
+    store = SqliteStore(tmp_path / "history.db")
+    store.write(Changes(rows={"a": row("a", 10), "c": row("c", 30)}))
+    assert store.index()
+    changed = row("c", 30, state="FAILURE")
+    rows = {"b": row("b", 20, type="new.type"), "c": changed, "d": row("d", 40, root="c")}
+    with pytest.raises(StoreUnavailable):
+        store.write(Changes(rows=rows, workers={"w": object()}))  # type: ignore[dict-item]
+    assert [found.id for found in store.tasks(Where(), 10)] == ["c", "a"]
+    store.write(Changes(rows=rows))
+    store.write(Changes(rows={"e": row("e", 50)}))
+    assert [(found.id, found.state) for found in store.tasks(Where(), 10)] == [
+        *(("e", "SUCCESS"), ("d", "SUCCESS"), ("c", "FAILURE"), ("b", "SUCCESS"), ("a", "SUCCESS")),
+    ]
+    with sqlite3.connect(store.path) as db:
+        fresh = db.execute("SELECT key, again FROM fresh ORDER BY key").fetchall()
+    db.close()
+    assert fresh == [(20, 0), (30, 1), (40, 0), (50, 0)]
+    assert [found.id for found in store.relatives("c", 10)] == ["d"]
+    store.close()
+
+
 def test_killed_while_writing_it_opens_with_whole_transactions(tmp_path: Path) -> None:
     """SIGKILL in the middle of many writes: every row has its count."""
     script = (

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from opsq.broker.connection import BrokerConnection
+from opsq.broker.consumer import BATCH
 from opsq.broker.message import Delivery, OutMessage
 from opsq.broker.publisher import Publisher
 from opsq.errors import BrokerUnavailable
-from opsq.events.stream import Receiver, Stream, connector
+from opsq.events.stream import PAUSE_S, Receiver, Stream, connector
 from opsq.wire.event import Event, encode_events
 
 
@@ -47,7 +48,7 @@ class Script:
             self.steps.pop(0)()
             return
         self.staying.set()
-        self.stopped.wait(10)
+        self.stopped.wait(30)
 
     def stop(self) -> None:
         self.stopped.set()
@@ -72,7 +73,7 @@ def test_it_comes_back_after_every_kind_of_loss(monkeypatch: pytest.MonkeyPatch)
     assert stream.status().stale_since_at is not None
     stream.start()
     stream.start()
-    assert script.staying.wait(10)
+    assert script.staying.wait(30)
     status = stream.status()
     assert (status.connected, status.stale_since_at, status.reconnects) == (True, None, 3)
     script.give([delivery("task-started", "task-failed")])
@@ -112,6 +113,35 @@ def test_take_gives_about_what_it_is_asked_for() -> None:
     stream.receive([delivery("task-started", "task-failed") for _ in range(10)])
     assert len(stream.take(0, most=5)) == 6
     assert stream.status().waiting == 14
+
+
+class Pauses(threading.Event):
+    """Notes pauses instead of making them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Note it."""
+        self.made.append(timeout)
+        return self.is_set()
+
+
+def test_a_full_batch_is_followed_by_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After any other a moment passes, so that a flood is read many messages at a time."""
+    script = Script()
+    stream = Stream(script.connect)
+    pauses = Pauses()
+    monkeypatch.setattr(stream, "_stopping", pauses)
+    script.stop()
+    stream._run_once()
+    one = delivery("task-started")
+    script.give([one] * BATCH)
+    assert pauses.made == []
+    script.give([one])
+    assert pauses.made == [PAUSE_S]
+    assert stream.status().received == BATCH + 1
 
 
 def test_events_of_a_real_broker_arrive() -> None:

@@ -12,7 +12,9 @@ from opsq.events import sketch
 from opsq.events.bounds import LATENCY_S, Histogram, places, summed
 from opsq.events.cells import CellCounts
 from opsq.events.cluster import Cluster
+from opsq.events.evidence import EMPTY, fold
 from opsq.events.figures import Figures
+from opsq.events.life import summarise
 from opsq.events.rows import Cell
 from opsq.events.store import MemoryStore
 from opsq.events.tally import OTHER, Tally
@@ -75,6 +77,18 @@ def test_an_exemplar_is_a_task_of_its_bucket() -> None:
     cluster.apply([*life("t1"), *life("t2", T0 + 1)], T0 + 10)
     found = cluster.tally.exemplars["app.x", 3, LATENCY_S.index(5.0)]
     assert (found.task_id, found.value_s, found.at) == ("t2", 3.0, T0 + 6)
+
+
+def test_in_a_flood_that_ends_out_of_order_few_are_examples() -> None:
+    """Another clock, far behind, has its examples too."""
+    tally, heard = Tally(), []
+    tally._example = lambda id, type, run: heard.append(run.at)  # type: ignore[assignment, method-assign]
+    for n in range(1_000):
+        at = T0 + n * 1e-5 + (0.005 if n % 2 else 0.0)
+        tally.ended(f"t{n}", None, summarise(fold(EMPTY, [told("task-succeeded", f"t{n}", at, runtime=0.1)])))
+    assert 2 <= len(heard) <= 8
+    tally.ended("behind", None, summarise(fold(EMPTY, [told("task-succeeded", "behind", T0 - 60, runtime=0.1)])))
+    assert heard[-1] == T0 - 60
 
 
 def test_a_flood_of_places_is_counted_under_other() -> None:

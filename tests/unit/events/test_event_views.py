@@ -184,7 +184,6 @@ def test_signals_of_a_queue_and_a_type() -> None:
     assert found.busy_slots == pytest.approx(0.1)
     assert found.run is not None
     assert math.isclose(found.run.p95, 0.1, rel_tol=0.02)
-    assert views.type_signals("app.add").done_60_s == 1.0
     unknown = views.queue_signals("nobody")
     assert (unknown.ready, unknown.drain_s, unknown.run, unknown.failed_share) == (None, None, None, None)
     assert (drain_s(10, 1.0, 2.0), drain_s(0, 5.0, 0.0), drain_s(5, 2.0, 2.0), drain_s(None, 0, 1)) == (

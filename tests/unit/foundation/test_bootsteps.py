@@ -235,7 +235,7 @@ class TestStop:
 
         def slow() -> None:
             entered.set()
-            assert go_on.wait(5)
+            assert go_on.wait(30)
 
         graph = Graph([step("a", diary, start=slow), step("b", diary)])
         failures: list[BaseException] = []
@@ -248,14 +248,14 @@ class TestStop:
 
         starter = threading.Thread(target=start)
         starter.start()
-        assert entered.wait(5)
+        assert entered.wait(30)
         stopper = threading.Thread(target=graph.stop)
         stopper.start()
         while not graph._stops_waiting:
             threading.Event().wait(0.001)
         go_on.set()
-        starter.join(5)
-        stopper.join(5)
+        starter.join(30)
+        stopper.join(30)
         assert [str(error) for error in failures] == ["b could not start: stop was asked for while starting"]
         assert diary == ["+a", "-b", "-a"]
 
@@ -264,16 +264,16 @@ class TestStop:
 
         def slow() -> None:
             entered.set()
-            assert go_on.wait(5)
+            assert go_on.wait(30)
 
         graph = Graph([step("a", [], start=slow)])
         starter = threading.Thread(target=graph.start)
         starter.start()
-        assert entered.wait(5)
+        assert entered.wait(30)
         with pytest.raises(StopTimeout, match=r"another thread was still starting or stopping after 0.01 s"):
             graph.stop(0.01)
         go_on.set()
-        starter.join(5)
+        starter.join(30)
         graph.stop()
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,7 +145,7 @@ class TestContext:
         with logs.bind(task_id="1"):
             thread = threading.Thread(target=lambda: seen.append(dict(logs.bound())))
             thread.start()
-            thread.join(5)
+            thread.join(30)
         assert seen == [{}]
 
     def test_a_task_logger_is_a_logger(self) -> None:
@@ -240,14 +239,3 @@ class TestSetup:
         screen.stream.close()
         log.info("x")
         assert screen.handler.lost == 1
-
-    def test_printed_lines_become_log_lines(self) -> None:
-        screen = Screen()
-        with logs.redirect_output("ERROR"):
-            print("one\n\ntwo")
-            print("three", file=sys.stderr)
-        assert [line.split("  ", 1)[1].strip() for line in screen.lines()] == [
-            "opsq.redirected  one",
-            "opsq.redirected  two",
-            "opsq.redirected  three",
-        ]

@@ -33,7 +33,7 @@ OPSQ_FIELDS = {
     "exception answer arguments command complete current first left_out lines message paused payload total version "
     "group_id asked due_at id late_s missed name sent_at task "
     "applied bounds capped_by group have hold max min mode noisy preset running signals slo spent starting target text "
-    "want winner"
+    "want winner brings due freq last_at last_id"
 }
 BASE = {"hostname": "w1@host", "utcoffset": 0.0, "pid": 1, "clock": 2, "timestamp": 1795229074.1684263}
 

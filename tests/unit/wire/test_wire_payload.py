@@ -47,7 +47,7 @@ def test_positional_secrets_are_known_by_their_parameter() -> None:
 def test_long_arguments_are_left_out_and_said_to_be() -> None:
     shown = rule(most=200).shown("(…)", "{}", body(1, "x" * 5000, mode="fast"))
     assert shown.complete is False
-    assert len(shown.payload or "") <= 250
+    assert len(shown.payload or "") <= 200
     told = json.loads(shown.payload or "")
     assert told["args"][0] == 1
     assert "left out" in told["args"][1]
@@ -83,6 +83,15 @@ def test_a_complete_payload_is_the_arguments(args: list[object], kwargs: dict[st
         assert told == {"args": args, "kwargs": kwargs}
     else:
         assert REDACTED in shown.payload
+
+
+MANY = st.lists(JSON | st.text('aü€"', min_size=5), max_size=20)
+
+
+@given(MANY, st.dictionaries(st.text('xü"', max_size=10) | st.just("my_token"), JSON), st.integers(23, 300))
+def test_no_payload_is_longer_than_allowed(args: list[object], kwargs: dict[str, object], most: int) -> None:
+    shown = rule(most=most).shown("?", "?", json.dumps([args, kwargs, {}], ensure_ascii=False).encode())
+    assert len((shown.payload or "").encode()) <= most
 
 
 @given(st.binary(max_size=60) | st.text().map(str.encode))

@@ -1,32 +1,14 @@
-"""An app of its own per test, on the embedded broker."""
+"""An app of its own per test, on the embedded broker, and a Redis."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
 from opsq import Opsq
+from tests.conftest import MakeApp
 from tests.servers import RedisServer, redis_server
-
-MakeApp = Callable[..., Opsq]
-
-
-@pytest.fixture
-def make_app(tmp_path: Path) -> Iterator[MakeApp]:
-    """Makes apps whose broker and results are files of this test."""
-    made: list[Opsq] = []
-
-    def make(**settings: Any) -> Opsq:
-        app = Opsq("shop", data_dir=str(tmp_path / "data"), set_as_current=False, **settings)
-        made.append(app)
-        return app
-
-    yield make
-    for app in made:
-        app.close()
 
 
 @pytest.fixture

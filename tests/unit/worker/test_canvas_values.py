@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from opsq import Opsq, chain, chord, group
 from opsq.testing.harness import running_worker
+from tests.conftest import MakeApp
 from tests.servers import RedisServer
-from tests.unit.worker.conftest import MakeApp
 
 EXAMPLES = 300 if os.environ.get("CHAOS") == "full" else 25
 Tree = tuple[Any, ...]
@@ -107,7 +107,7 @@ def compare(app: Opsq) -> None:
     @given(trees, st.integers(0, 9))
     def every_tree(tree: Tree, value: int) -> None:
         result = built(app, tree).apply_async((value,))
-        assert result.get(timeout=20) == value_of(tree, value), tree
+        assert result.get(timeout=30) == value_of(tree, value), tree
 
     every_tree()
 
@@ -127,7 +127,7 @@ def test_canvas_values_without_a_counting_store(tmp_path: Any) -> None:
     try:
         with app_with_a_worker(app):
             tree: Tree = ("chain", [("chord", [("call", 1), ("call", 2)], ("call", 3)), ("call", 4)])
-            assert built(app, tree).apply_async((5,)).get(timeout=20) == value_of(tree, 5)
+            assert built(app, tree).apply_async((5,)).get(timeout=30) == value_of(tree, 5)
     finally:
         app.close()
 
@@ -136,4 +136,4 @@ def test_canvas_values_without_a_counting_store(tmp_path: Any) -> None:
 def test_a_chord_of_none_and_of_one(make_app: MakeApp, header: list[Tree]) -> None:
     with app_with_a_worker(make_app()) as app:
         tree = ("chord", header, ("call", 2))
-        assert built(app, tree).apply_async((7,)).get(timeout=20) == value_of(tree, 7)
+        assert built(app, tree).apply_async((7,)).get(timeout=30) == value_of(tree, 7)

@@ -17,8 +17,8 @@ from opsq.core.result_tree import ids_around
 from opsq.errors import ChordError
 from opsq.testing.harness import running_worker
 from opsq.wire.result import ResultMeta
+from tests.conftest import MakeApp
 from tests.servers import RedisServer
-from tests.unit.worker.conftest import MakeApp
 
 BODY = {"task": "shop.body", "args": [], "kwargs": {}, "options": {"task_id": "the-body"}}
 
@@ -126,7 +126,7 @@ def test_members_that_celerys_workers_ran_are_counted_by_the_unlocking_task(coun
         if counted_by_celery:
             assert not result.ready()
             return
-        assert result.get(timeout=15) == 6
+        assert result.get(timeout=30) == 6
         assert not store.is_open(result.parent.id)
 
 
@@ -170,30 +170,30 @@ def test_a_failed_header_fails_everything_after_it(shop: Opsq) -> None:
     inner = chord([add(shop, 1, 1), shop.tasks["shop.fails"].si()], body)
     result = chord([chain(inner, add(shop, 1)), add(shop, 2, 2)], shop.tasks["shop.total"].s()).apply_async()
     with pytest.raises(ChordError):
-        result.get(timeout=10)
+        result.get(timeout=30)
     failed = result.parent.results[0].parent.id
-    assert shop.AsyncResult(told).get(timeout=10) == failed
+    assert shop.AsyncResult(told).get(timeout=30) == failed
     assert shop.AsyncResult(failed).state == "FAILURE"
 
 
 def test_replaced_and_added_members(shop: Opsq) -> None:
     total = shop.tasks["shop.total"]
-    assert shop.tasks["shop.forks"].delay(1).get(timeout=10) == [2, 3]
+    assert shop.tasks["shop.forks"].delay(1).get(timeout=30) == [2, 3]
     header = [shop.tasks["shop.more"].s(1), chain(shop.tasks["shop.forks"].s(1), total.s())]
-    assert chord(header, total.s()).apply_async().get(timeout=10) == 1 + 5 + 11
+    assert chord(header, total.s()).apply_async().get(timeout=30) == 1 + 5 + 11
 
 
 def test_a_revoked_member_fails_its_chord(shop: Opsq) -> None:
     late = add(shop, 1, 1).set(expires=-5)
     result = chord([add(shop, 1, 1), late], shop.tasks["shop.total"].s()).apply_async()
     with pytest.raises(ChordError, match="TaskRevokedError"):
-        result.get(timeout=10)
+        result.get(timeout=30)
 
 
 def test_a_chord_of_a_generator(shop: Opsq) -> None:
     result = chord((add(shop, n, 0) for n in range(30)), shop.tasks["shop.total"].s()).apply_async()
-    assert result.get(timeout=10) == 435
-    assert [each.get(timeout=10) for each in result.parent.results] == list(range(30))
+    assert result.get(timeout=30) == 435
+    assert [each.get(timeout=30) for each in result.parent.results] == list(range(30))
     result.forget()
     assert result.parent.results[0].state == "PENDING"
 
@@ -203,16 +203,16 @@ def test_a_group_is_saved_and_restored(shop: Opsq) -> None:
     result.save()
     restored = shop.GroupResult.restore(result.id)
     assert restored is not None
-    assert restored.join(timeout=10) == [0, 2, 4]
-    assert sorted(restored.iterate(timeout=10)) == [0, 2, 4]
+    assert restored.join(timeout=30) == [0, 2, 4]
+    assert sorted(restored.iterate(timeout=30)) == [0, 2, 4]
     restored.delete()
     assert shop.GroupResult.restore(result.id) is None
 
 
 def test_children_lead_to_the_end(shop: Opsq) -> None:
     result = (add(shop, 1, 1) | group(add(shop, 1), add(shop, 2)) | shop.tasks["shop.total"].s()).apply_async()
-    assert result.get(timeout=10) == 7
+    assert result.get(timeout=30) == 7
     first = result.parent.parent
-    ids = [handle.id for handle, _ in first.collect(intermediate=True, timeout=10)]
+    ids = [handle.id for handle, _ in first.collect(intermediate=True, timeout=30)]
     assert ids[0] == first.id
     assert {each.id for each in result.parent.results} <= {*ids, *(child.id for child in first.children[0].results)}

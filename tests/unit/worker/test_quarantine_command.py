@@ -136,7 +136,7 @@ def test_an_unknown_task_waits_for_the_code_that_knows_it(app: Opsq, command: Co
 
     with running_worker(app, pool="threads", concurrency=1) as worker:
         worker.wait("settled", result.id)
-    assert app.AsyncResult(result.id).get(timeout=10) == 3
+    assert app.AsyncResult(result.id).get(timeout=30) == 3
 
 
 def test_a_release_forgets_the_failure_that_is_stored(app: Opsq, command: Command) -> None:
@@ -200,6 +200,6 @@ def test_on_a_server_broker(tmp_path: Path, request: pytest.FixtureRequest, brok
             return "now it is"
 
         with running_worker(app, pool="threads", concurrency=1):
-            assert app.AsyncResult("id-1").get(timeout=20) == "now it is"
+            assert app.AsyncResult("id-1").get(timeout=30) == "now it is"
     finally:
         app.close()

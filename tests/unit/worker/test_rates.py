@@ -9,7 +9,8 @@ import pytest
 from opsq import Opsq
 from opsq.core.worker.hold import CATCH_UP_S, RateGate, parse_rate
 from opsq.testing.harness import running_worker
-from tests.unit.worker.conftest import MakeApp
+from tests.conftest import MakeApp
+from tests.promises import within
 
 SPAN_S = 30.0
 
@@ -84,13 +85,13 @@ def test_each_way_to_set_a_rate(make_app: MakeApp, way: str) -> None:
         if way == "run time":
             worker.wait("received", times=8)
             assert len(worker.seen("started")) <= 1
-            answers = app.control.rate_limit("shop.slow", "10/s", ["w1@here"], reply=True, timeout=20)
+            answers = app.control.rate_limit("shop.slow", "10/s", ["w1@here"], reply=True, timeout=30)
             assert answers == [{"w1@here": {"ok": "new rate limit set successfully"}}]
         worker.wait("settled", times=8)
         outcomes = [each.detail for each in worker.seen("settled")]
     starts = sorted(outcome.started_at for outcome in outcomes)
     # 0.6 s, but for what a loaded machine takes to start the one or the other.
-    assert 0.4 < starts[7] - starts[1] < 2.0
+    assert 0.4 < starts[7] - starts[1] < within(2.0)
 
 
 def test_switching_a_rate_off_releases_what_waits(app: Opsq) -> None:
@@ -103,9 +104,9 @@ def test_switching_a_rate_off_releases_what_waits(app: Opsq) -> None:
         for _ in range(5):
             slow.delay()
         worker.wait("received", times=5)
-        found = app.control.inspect(["w1@here"], timeout=20).scheduled()["w1@here"]
+        found = app.control.inspect(["w1@here"], timeout=30).scheduled()["w1@here"]
         assert [each["eta"] for each in found] == [None] * 4
-        answers = app.control.rate_limit("shop.slow", 0, ["w1@here"], reply=True, timeout=20)
+        answers = app.control.rate_limit("shop.slow", 0, ["w1@here"], reply=True, timeout=30)
         assert answers == [{"w1@here": {"ok": "rate limit disabled successfully"}}]
         worker.wait("settled", times=5)
 
@@ -120,7 +121,7 @@ def test_a_time_limit_set_at_run_time_holds_for_what_waits_and_comes(app: Opsq) 
         sent = [slow.delay() for _ in range(2)]
         own = slow.apply_async(time_limit=9)
         worker.wait("received", times=3)
-        app.control.time_limit("shop.slow", 3, 4, ["w1@here"], reply=True, timeout=20)
+        app.control.time_limit("shop.slow", 3, 4, ["w1@here"], reply=True, timeout=30)
         limits = {each.headers.id: each.job for each in worker.worker.ledger.entries.values()}
         assert (limits[sent[1].id].soft_limit_s, limits[sent[1].id].hard_limit_s) == (3, 4)
         assert (limits[own.id].soft_limit_s, limits[own.id].hard_limit_s) == (3, 9)

@@ -20,7 +20,7 @@ from opsq.core.worker.scaler import Scaler
 from opsq.core.worker.scaler_step import ANNOUNCED, ScalerStep
 from opsq.errors import ConfigError, StartError
 from opsq.testing.harness import running_worker
-from tests.unit.worker.conftest import MakeApp
+from tests.conftest import MakeApp
 from tests.unit.worker.test_worker_control import PATIENCE_S, until
 from tests.unit.worker.test_worker_events import listening
 

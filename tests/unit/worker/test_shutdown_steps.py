@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 
 import pytest
 
+from opsq import Opsq
 from opsq.bootsteps import Bootstep, Provided
+from opsq.core.worker.owner import Owner
 from opsq.core.worker.stopping import Phase
 from opsq.core.worker.worker import Worker
 from opsq.testing.harness import running_worker, waiting
-from tests.unit.worker.conftest import MakeApp
+from tests.conftest import MakeApp
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 class Gate:
@@ -36,6 +38,14 @@ def _stopped(worker: Worker, **how: Any) -> threading.Thread:
     return thread
 
 
+def _until_back(app: Opsq, count: int) -> None:
+    """Wait until so many messages are at the broker."""
+    limit, pause = time.monotonic() + PATIENCE_S, threading.Event()
+    while waiting(app).ready < count:
+        assert time.monotonic() < limit, f"{waiting(app).ready} of {count} came back"
+        pause.wait(0.01)
+
+
 def test_what_waits_is_back_at_the_broker_while_a_task_still_runs(make_app: MakeApp) -> None:
     app, gate = make_app(worker_prefetch_multiplier=4), Gate()
     task = app.task(name="gate")(gate.pass_through)
@@ -47,11 +57,11 @@ def test_what_waits_is_back_at_the_broker_while_a_task_still_runs(make_app: Make
         for each in sent:
             running.wait("received", each.id)
         stopping = _stopped(running.worker)
-        while waiting(app).ready < 3:
-            assert stopping.is_alive()
+        _until_back(app, 3)
+        assert stopping.is_alive()
         gate.open.set()
         stopping.join(PATIENCE_S)
-        assert running_result.get(timeout=5) == "out"
+        assert running_result.get(timeout=PATIENCE_S) == "out"
     assert waiting(app).ready == 3
 
 
@@ -61,14 +71,13 @@ def test_a_users_step_that_stops_slowly_lets_no_task_begin(make_app: MakeApp) ->
 
     class Slow(Bootstep[None]):
         name: ClassVar[str] = "slow"
+        requires: ClassVar[tuple[type[Any], ...]] = (Owner,)  # so it stops before what runs tasks
 
         def start(self, up: Provided) -> None:
             return None
 
         def stop(self, deadline: float) -> None:
-            limit = time.monotonic() + PATIENCE_S
-            while waiting(app).ready < 1 and time.monotonic() < limit:  # given back, perhaps not committed yet
-                pass
+            _until_back(app, 1)  # perhaps not committed yet
             seen.append(waiting(app).ready)
             gate.open.set()
             let_go.wait(PATIENCE_S)
@@ -99,7 +108,7 @@ def test_the_soft_wait_keeps_what_finishes_in_it(make_app: MakeApp) -> None:
         gate.open.set()
         stopping.join(PATIENCE_S)
         assert not stopping.is_alive()
-        assert result.get(timeout=5) == "out"
+        assert result.get(timeout=PATIENCE_S) == "out"
     assert waiting(app).ready == 0
 
 
@@ -124,8 +133,7 @@ def test_an_insistent_signal_cuts_the_soft_wait(make_app: MakeApp) -> None:
         running.worker.plan.haste.hurry.set()
         stopping = _stopped(running.worker)
         running.worker.ask_to_stop(1, cold=True)
-        while waiting(app).ready < 1:
-            assert stopping.is_alive()
+        _until_back(app, 1)
         gate.open.set()
         stopping.join(PATIENCE_S)
         assert running.worker.phase == Phase.COLD

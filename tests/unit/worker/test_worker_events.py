@@ -21,7 +21,7 @@ from opsq.settings import Settings
 from opsq.testing.harness import running_worker, send_raw
 from opsq.wire.event import EVENT_KINDS, Event, parse_events
 
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 
 
 class Listener:

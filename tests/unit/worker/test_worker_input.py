@@ -56,7 +56,7 @@ def test_refused_at_intake(
     add = add_task(app)
     with caplog.at_level(logging.ERROR), running_worker(app, pool="threads", concurrency=1) as worker:
         send_raw(app, body, raw, content_type)
-        assert add.delay(2, 3).get(timeout=10) == 5
+        assert add.delay(2, 3).get(timeout=30) == 5
         assert worker.counters[counter] == 1
     (record,) = [each for each in caplog.records if "not a task message" in each.message]
     assert says in record.__dict__["reason"]
@@ -84,7 +84,7 @@ def test_refused_in_the_slot(app: Opsq, body: bytes, says: str) -> None:
         assert (outcome.state, outcome.settle) == ("MALFORMED", "ack"), "acknowledged, for it is in the quarantine"
         assert says in str(outcome.exception_repr)
         assert app.AsyncResult("id-1").state == "FAILURE"
-        assert add.delay(2, 3).get(timeout=10) == 5
+        assert add.delay(2, 3).get(timeout=30) == 5
     assert worker.counters == {"quarantined": 1, "MALFORMED": 1, "SUCCESS": 1}
 
 
@@ -99,8 +99,8 @@ def test_an_unknown_task(app: Opsq) -> None:
     with running_worker(app, pool="threads", concurrency=1) as worker:
         result = app.send_task("shop.gone")
         with pytest.raises(NotRegistered, match=r"shop\.gone"):
-            result.get(timeout=10)
-        assert add.delay(2, 3).get(timeout=10) == 5
+            result.get(timeout=30)
+        assert add.delay(2, 3).get(timeout=30) == 5
         assert worker.counters["unknown"] == 1
     assert told == [("shop.gone", result.id)]
 
@@ -110,7 +110,7 @@ def test_wrong_arguments_fail_the_task(app: Opsq) -> None:
     with running_worker(app, pool="threads", concurrency=1) as worker:
         result = app.send_task("shop.add", (1, 2, 3))
         with pytest.raises(TypeError, match="positional arguments"):
-            result.get(timeout=10)
+            result.get(timeout=30)
         assert worker.wait("settled", result.id)
 
 
@@ -118,14 +118,14 @@ def test_protocol_one(app: Opsq) -> None:
     add_task(app)
     with running_worker(app, pool="threads", concurrency=1):
         send_raw(app, json.dumps({"task": "shop.add", "id": "old-1", "args": [2, 3], "kwargs": {}}).encode(), {})
-        assert app.AsyncResult("old-1").get(timeout=10) == 5
+        assert app.AsyncResult("old-1").get(timeout=30) == 5
 
 
 def test_the_least_that_celery_accepts(app: Opsq) -> None:
     add_task(app)
     with running_worker(app, pool="threads", concurrency=1):
         send_raw(app, b"[[2, 3], {}, null]", headers(retries="2"))
-        assert app.AsyncResult("id-1").get(timeout=10) == 5
+        assert app.AsyncResult("id-1").get(timeout=30) == 5
 
 
 def test_expired_at_receipt(app: Opsq) -> None:
@@ -139,8 +139,8 @@ def test_expired_at_receipt(app: Opsq) -> None:
     with running_worker(app, pool="threads", concurrency=1) as worker:
         send_raw(app, GOOD, headers(expires=(datetime.now(UTC) - timedelta(seconds=1)).isoformat()))
         with pytest.raises(TaskRevokedError, match="expired"):
-            app.AsyncResult("id-1").get(timeout=10)
-        app.send_task("shop.add", (1, 2)).get(timeout=10)
+            app.AsyncResult("id-1").get(timeout=30)
+        app.send_task("shop.add", (1, 2)).get(timeout=30)
     assert worker.counters == {"expired": 1, "SUCCESS": 1}
     assert told == [True]
 
@@ -172,7 +172,7 @@ def test_local_times_of_protocol_1_are_in_the_zone_of_the_settings(make_app: Any
     body = {"task": "shop.add", "id": "id-1", "args": [1, 2], "kwargs": {}, "retries": 0, "utc": False, **times}
     with running_worker(app, pool="threads", concurrency=1):
         send_raw(app, json.dumps(body).encode(), {})
-        assert app.AsyncResult("id-1").get(timeout=10) == 3
+        assert app.AsyncResult("id-1").get(timeout=30) == 3
 
 
 def test_expired_while_waiting_for_a_slot_ends_its_chain(make_app: Any) -> None:
@@ -189,7 +189,7 @@ def test_expired_while_waiting_for_a_slot_ends_its_chain(make_app: Any) -> None:
         outlast.delay(moment.timestamp())
         end = (add.s(1, 2).set(expires=moment) | add.s(3)).apply_async()
         with pytest.raises(TaskRevokedError, match="expired"):
-            end.get(timeout=10)
+            end.get(timeout=30)
 
 
 def test_a_redelivery_of_what_has_succeeded_is_not_run_again(make_app: Any) -> None:
@@ -207,7 +207,7 @@ def test_a_redelivery_of_what_has_succeeded_is_not_run_again(make_app: Any) -> N
     job = Job(1, "id-1", "shop.count", headers("shop.count"), body, "application/json", "utf-8", {}, {})
     again = structs.replace(job, key=2, delivery_info={"redelivered": True})
     assert [executor.run(each).result_repr for each in (job, again, job)] == ["1", "1", "2"]
-    assert app.AsyncResult("id-1").get(timeout=10) == 1, "a SUCCESS that is there stays"
+    assert app.AsyncResult("id-1").get(timeout=30) == 1, "a SUCCESS that is there stays"
 
 
 def test_a_worker_of_its_own_queue(make_app: Any) -> None:
@@ -216,8 +216,8 @@ def test_a_worker_of_its_own_queue(make_app: Any) -> None:
     with running_worker(app, pool="threads", concurrency=1) as worker:
         node = worker.worker.hostname
         assert [queue.name for queue in worker.worker.plan.queues] == ["celery", f"{node}.dq2"]
-        assert add.apply_async((1, 2), queue=f"{node}.dq2").get(timeout=10) == 3
-        assert add.apply_async((1, 2), exchange="C.dq2", routing_key=node).get(timeout=10) == 3
+        assert add.apply_async((1, 2), queue=f"{node}.dq2").get(timeout=30) == 3
+        assert add.apply_async((1, 2), exchange="C.dq2", routing_key=node).get(timeout=30) == 3
 
 
 def test_revoked_before_it_arrives(app: Opsq) -> None:
@@ -226,4 +226,4 @@ def test_revoked_before_it_arrives(app: Opsq) -> None:
         worker.worker.ledger.revoked.add("not-wanted")
         result = add.apply_async((1, 2), task_id="not-wanted")
         with pytest.raises(TaskRevokedError, match="revoked"):
-            result.get(timeout=10)
+            result.get(timeout=30)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from opsq import Opsq
 from opsq.errors import TimeLimitExceeded, WorkerLostError
 from opsq.testing.harness import waiting
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 MODULE = """
 import os, pathlib, signal, sys, time
 from opsq import Opsq
@@ -83,8 +84,10 @@ class Site:
         """Wait until the gate of this name has been entered."""
         mark, worker = self.folder / f"{name}.entered", self.worker
         assert worker is not None
+        pause = threading.Event()
         while not mark.exists():
             assert worker.poll() is None
+            pause.wait(0.01)
 
     def open(self, name: str) -> None:
         (self.folder / f"{name}.open").touch()
@@ -108,7 +111,7 @@ def test_term_finishes_what_runs(site: Site, pool: str) -> None:
     worker.send_signal(signal.SIGTERM)
     site.open("a")
     assert worker.wait(PATIENCE_S) == 0
-    assert running.get(timeout=5) > 0
+    assert running.get(timeout=PATIENCE_S) > 0
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork", "asyncio"])

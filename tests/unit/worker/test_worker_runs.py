@@ -14,7 +14,7 @@ from opsq.core.request import Context
 from opsq.core.worker.follow import child_id
 from opsq.errors import Ignore, Reject, UsageError
 from opsq.testing.harness import RunningWorker, running_worker
-from tests.unit.worker.conftest import MakeApp
+from tests.conftest import MakeApp
 
 
 def end(worker: RunningWorker, task_id: str, times: int = 1) -> Outcome:
@@ -39,7 +39,7 @@ def test_a_result_comes_back(app: Opsq, pool: str) -> None:
 
     with running_worker(app, pool=pool, concurrency=2) as worker:
         result = add.delay(2, 3)
-        assert result.get(timeout=10) == 5
+        assert result.get(timeout=30) == 5
         outcome = end(worker, result.id)
     assert (outcome.state, outcome.settle, outcome.result_repr) == ("SUCCESS", "ack", "5")
     assert outcome.runtime_s < 5
@@ -55,7 +55,7 @@ def test_async_def(app: Opsq, pool: str) -> None:
 
     with running_worker(app, pool=pool, concurrency=2):
         result = add.delay(2, 3)
-        assert result.get(timeout=10) == [5, result.id]
+        assert result.get(timeout=30) == [5, result.id]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_failure_keeps_its_traceback(app: Opsq) -> None:
     with running_worker(app, pool="threads", concurrency=1) as worker:
         result = bad.delay()
         with pytest.raises(ValueError, match="boom"):
-            result.get(timeout=10)
+            result.get(timeout=30)
         trace = str(end(worker, result.id).traceback)
     assert 'raise ValueError("boom")' in trace
     assert "opsq/core/worker" not in trace
@@ -124,7 +124,7 @@ def test_arguments_that_only_the_message_could_carry_cost_no_result(make_app: Ma
 
     with running_worker(app, pool="threads", concurrency=1):
         result = size.delay({1, 2})
-        assert result.get(timeout=10) == 2
+        assert result.get(timeout=30) == 2
     assert (result.args, result.kwargs) == ("({1, 2},)", "{}")
 
 
@@ -149,7 +149,7 @@ def test_ignore_and_reject(app: Opsq) -> None:
         assert end(worker, refused.id).settle == "reject"
         assert (refused.state, type(refused.result)) == ("FAILURE", Reject)
         result = once_more.delay()
-        assert result.get(timeout=10) == "done"
+        assert result.get(timeout=30) == "done"
         end(worker, result.id, 2)
     assert worker.counters == {"IGNORED": 1, "REJECTED": 2, "SUCCESS": 1}
 
@@ -165,7 +165,7 @@ def test_retries_run_out(app: Opsq) -> None:
     with running_worker(app, pool="threads", concurrency=2) as worker:
         result = again.delay()
         with pytest.raises(KeyError):
-            result.get(timeout=10)
+            result.get(timeout=30)
         end(worker, result.id, 3)
         assert result.state == "FAILURE"
     assert attempts == [0, 1, 2]
@@ -180,7 +180,7 @@ def test_autoretry_succeeds_in_the_end(app: Opsq) -> None:
         return int(self.request.retries)
 
     with running_worker(app, pool="threads", concurrency=1):
-        assert flaky.delay().get(timeout=10) == 2
+        assert flaky.delay().get(timeout=30) == 2
 
 
 def test_hooks_and_signals_in_order(app: Opsq) -> None:
@@ -245,7 +245,7 @@ def test_links_and_chain(app: Opsq) -> None:
         assert sorted(calls[1:]) == [("one", "first", linked.id), ("two", "fixed", linked.id)]
         calls.clear()
         last = (note.s(0, "a") | note.s("b") | note.s("c")).apply_async()
-        assert last.get(timeout=10) == "c"
+        assert last.get(timeout=30) == "c"
     assert [(name, value) for name, value, _ in calls] == [("a", 0), ("b", "a"), ("c", "b")]
 
 
@@ -273,8 +273,8 @@ def test_what_follows_a_failure(app: Opsq) -> None:
     with running_worker(app, pool="threads", concurrency=1):
         chain = (bad.s() | never.s()).apply_async(link_error=[errback.s(), by_message.s()])
         with pytest.raises(ValueError, match="boom"):
-            chain.get(timeout=10)
-        assert told.wait(10)
+            chain.get(timeout=30)
+        assert told.wait(30)
         failed = chain.parent
     assert failed is not None
     assert ("in process", (failed.id, "ValueError('boom')", True)) in seen
@@ -291,4 +291,4 @@ def test_a_follow_up_that_cannot_be_published(app: Opsq) -> None:
         result = fine.apply_async(link={"task": "x", "args": [], "kwargs": {}, "options": {"priority": "high"}})
         assert end(worker, result.id).state == "SUCCESS"
         with pytest.raises(UsageError, match="priority"):
-            app.AsyncResult(child_id(result.id, "link:0")).get(timeout=10)
+            app.AsyncResult(child_id(result.id, "link:0")).get(timeout=30)

@@ -20,6 +20,8 @@ from opsq.errors import BrokerUnavailable, ConfigError
 from opsq.testing.harness import RunningWorker, running_worker, waiting
 from tests.unit.worker.test_worker_ledger import entry
 
+PATIENCE_S = 30.0
+
 
 class Gate:
     """A task that waits until it is let go, and counts its runs."""
@@ -31,9 +33,22 @@ class Gate:
         @app.task(name="shop.gate", ignore_result=True, **options)
         def gate(n: int = 0) -> None:
             self.runs.append(n)
-            assert self.open.wait(20)
+            assert self.open.wait(PATIENCE_S)
 
         self.task = gate
+
+    def open_when_back(self, app: Opsq, count: int) -> threading.Thread:
+        """Let it go, from a thread, once so many messages are at the broker again."""
+
+        def wait() -> None:
+            until, pause = time.monotonic() + PATIENCE_S, threading.Event()
+            while waiting(app).ready < count and time.monotonic() < until:
+                pause.wait(0.01)
+            self.open.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        return thread
 
 
 def lose_connection(worker: RunningWorker) -> None:
@@ -93,8 +108,9 @@ def test_warm_shutdown_returns_what_has_not_begun(app: Opsq, late: bool) -> None
         worker.wait("started", first.id)
         for n in range(1, 4):
             gate.task.delay(n)
-        threading.Timer(0.1, gate.open.set).start()
-        worker.stop(10)
+        opener = gate.open_when_back(app, 3)
+        worker.stop(PATIENCE_S)
+        opener.join()
     assert gate.runs == [0]
     assert worker.counters["SUCCESS"] == 1
     assert (waiting(app).ready, waiting(app).unacked) == (3, 0)
@@ -104,11 +120,10 @@ def test_cold_shutdown_returns_what_runs(app: Opsq) -> None:
     gate = Gate(app)
     with running_worker(app, pool="threads", concurrency=1) as worker:
         worker.wait("started", gate.task.delay().id)
-        begun = time.monotonic()
         worker.worker.ask_to_stop(cold=True)
-        threading.Timer(1.0, gate.open.set).start()
+        opener = gate.open_when_back(app, 1)
         worker.stop(0.0)
-        assert time.monotonic() - begun < 15
+        opener.join()
     assert waiting(app).ready == 1
 
 
@@ -156,7 +171,7 @@ def test_a_run_that_ends_while_the_broker_is_away_is_not_repeated(app: Opsq) -> 
         def away() -> None:
             gate.open.set()
             # The outcome must be there before the connection is lost, and unsettled.
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + PATIENCE_S
             while worker.worker.plan.pool and worker.worker.plan.pool.running() and time.monotonic() < deadline:
                 pass
             raise BrokerUnavailable("gone")
@@ -193,7 +208,7 @@ def test_rate_limit(app: Opsq) -> None:
         worker.wait("settled", times=6)
         took = time.monotonic() - begun
     assert took >= 0.2
-    assert gate.runs == list(range(6))
+    assert sorted(gate.runs) == list(range(6))
 
 
 def test_the_pool_must_be_able(app: Opsq) -> None:
@@ -215,7 +230,7 @@ def test_memory_broker(make_app: Any, tmp_path: Path) -> None:
         return x + y
 
     with running_worker(app, pool="threads", concurrency=1):
-        assert add.delay(2, 3).get(timeout=10) == 5
+        assert add.delay(2, 3).get(timeout=30) == 5
 
 
 class Door:

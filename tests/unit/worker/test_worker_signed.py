@@ -41,7 +41,7 @@ def signed(who: Identity, body: bytes, sign: bytes | None = None) -> bytes:
 
 def still_works(worker: RunningWorker, app: Opsq) -> None:
     result = app.send_task("shop.add", (20, 1))
-    assert result.get(timeout=10) == 21
+    assert result.get(timeout=30) == 21
     worker.wait("settled", result.id)
 
 
@@ -75,4 +75,4 @@ def test_those_of_protocol_one_are_verified_at_intake(signing: Opsq, trusted: Id
         refused = {name: worker.counters[name] for name in ("unverified", "malformed", "untrusted")}
         assert refused == {"unverified": 1, "malformed": 1, "untrusted": 1}
         send_raw(signing, signed(trusted, OLD_BODY), {}, "application/data")
-        assert signing.AsyncResult("id-1").get(timeout=10) == 5
+        assert signing.AsyncResult("id-1").get(timeout=30) == 5

@@ -9,6 +9,7 @@ import pytest
 from opsq import Opsq
 from opsq.clock import ManualClock
 from opsq.core.worker.voice import Voice
+from opsq.log_output import redirect_output
 from opsq.logs import bind, get_task_logger
 from opsq.testing.harness import running_worker
 from tests.unit.worker.test_worker_events import listening
@@ -44,6 +45,18 @@ def test_a_task_is_heard_while_it_runs(app: Opsq) -> None:
     assert received.fields["complete"] is False
 
 
+def test_what_a_task_prints_is_in_its_log(app: Opsq) -> None:
+    @app.task
+    def talk() -> None:
+        print("hello", "there")
+
+    with redirect_output(), listening(app) as ear, running_worker(app, pool="threads", concurrency=1):
+        said = talk.delay()
+        logged = ear.wait("task-log")
+    assert logged.uuid == said.id
+    assert [line[1:] for line in logged.fields["lines"]] == [["WARNING", "stdout", "hello there"]]
+
+
 def test_a_worker_says_again_what_it_has_kept(app: Opsq) -> None:
     @app.task
     def add(x: int, y: int) -> int:
@@ -53,7 +66,7 @@ def test_a_worker_says_again_what_it_has_kept(app: Opsq) -> None:
         add.delay(2, 3)
         last = ear.wait("task-succeeded")
         asked = {"emitter": last.emitter, "first": 1, "last": last.seq}
-        (answer,) = app.control.broadcast("replay", asked, [last.hostname], reply=True, timeout=5)
+        (answer,) = app.control.broadcast("replay", asked, [last.hostname], reply=True, timeout=30)
         (other,) = app.control.broadcast(
             "replay", asked | {"emitter": "of an earlier start"}, [last.hostname], reply=True, timeout=5
         )

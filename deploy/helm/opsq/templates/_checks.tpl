@@ -8,6 +8,11 @@
 {{- if and (include "opsq.autoscaleGroups" .) (not $values.monitor.enabled) }}{{ fail "monitor.enabled: autoscaling of workers needs the monitor, which decides" }}{{ end }}
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) }}{{ fail "ingress.hosts: name at least one host" }}{{ end }}
 {{- if and $values.metrics.serviceMonitor.enabled $values.metrics.podMonitor.enabled }}{{ fail "metrics.podMonitor.enabled: a ServiceMonitor scrapes the same pods; choose one" }}{{ end }}
+{{- range $name := keys $values.workers | sortAlpha }}
+{{- $group := include "opsq.group" (dict "root" $ "name" $name) | fromJson }}
+{{- if gt (int $group.autoscaling.minReplicas) (int $group.autoscaling.maxReplicas) }}{{ fail (printf "workers.%s.autoscaling.minReplicas: more than maxReplicas" $name) }}{{ end }}
+{{- if and $group.poolAutoscale.max (gt (int $group.poolAutoscale.min) (int $group.poolAutoscale.max)) }}{{ fail (printf "workers.%s.poolAutoscale.min: more than max" $name) }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{/* Whether several beats would share a schedule; text, empty for no. */}}

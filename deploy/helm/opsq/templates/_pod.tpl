@@ -4,7 +4,7 @@ labels:
   {{- include "opsq.labels" . | nindent 2 }}
   {{- with .values.podLabels }}{{ toYaml . | nindent 2 }}{{- end }}
 annotations:
-  opsq/urls: {{ printf "%s %s %s" .root.Values.broker.url .root.Values.results.url .root.Values.monitor.history.url | sha256sum | trunc 16 | quote }}
+  opsq/urls: {{ printf "%s %s %s %s" .root.Values.broker.url .root.Values.results.url .root.Values.monitor.history.url .root.Values.beat.store.url | sha256sum | trunc 16 | quote }}
   {{- with .values.podAnnotations }}{{ toYaml . | nindent 2 }}{{- end }}
 {{- end }}
 
@@ -28,6 +28,38 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .values.affinity }}
 affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Replicas go to nodes and zones of their own, where that can be: dict root, part, values. */}}
+{{- define "opsq.spread" -}}
+{{- $part := . }}
+{{- if .values.topologySpreadConstraints }}
+topologySpreadConstraints: {{- toYaml .values.topologySpreadConstraints | nindent 2 }}
+{{- else if .values.topologySpread }}
+topologySpreadConstraints:
+  {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{- include "opsq.selector" $part | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How many replicas an eviction may take at once: dict root, part, values, name. */}}
+{{- define "opsq.budget" -}}
+{{- if .values.podDisruptionBudget.enabled }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {{- include "opsq.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: {{ .values.podDisruptionBudget.maxUnavailable }}
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels: {{- include "opsq.selector" . | nindent 6 }}
 {{- end }}
 {{- end }}
 

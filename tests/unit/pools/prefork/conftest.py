@@ -18,7 +18,7 @@ from opsq.core.pools.base import Job, Outcome, PoolConfig
 from opsq.core.pools.prefork import PreforkPool
 
 STUB = "prefork_stub:build"
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 
 
 class Harness:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from opsq.core.pools.prefork_floor import how_it_ended
+from tests.promises import within
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_the_death_of_a_child_is_blamed_on_the_job_it_ran(harness, task, arg, wo
     assert words in outcome.exception_repr
     assert str(outcome.pid) in outcome.exception_repr
     assert harness.outcome(after).state == "SUCCESS"
-    assert time.monotonic() - begun < 0.5, "a replacement comes within half a second"
+    assert time.monotonic() - begun < within(0.5), "a replacement comes within half a second"
 
 
 def test_only_the_running_job_is_blamed_when_the_inbox_was_full(harness):
@@ -72,14 +73,14 @@ def test_all_children_killed_ten_times_in_a_row(harness):
         seen.update(pids)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        harness.probe(lambda dead=pids: not set(dead) & set(harness.pids(pool)), "their burial", 5)
+        harness.probe(lambda dead=pids: not set(dead) & set(harness.pids(pool)), "their burial")
     begun = time.monotonic()
     jobs = [harness.job("noop") for _ in range(50)]
     for job in jobs:
         pool.submit(job)
     for job in jobs:
         assert harness.outcome(job).state == "SUCCESS"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < within(5)
     assert len(seen) == 30
     zombies = [p for p in harness.family() if p.status() == psutil.STATUS_ZOMBIE]
     assert not zombies
@@ -183,7 +184,7 @@ def test_nobody_outlives_a_worker_that_ends_without_stopping_its_pool(harness):
         while worker.stdout.readline().strip() != "up":
             assert worker.poll() is None
         family = psutil.Process(worker.pid).children(recursive=True)
-        assert worker.wait(5) == 0
+        assert worker.wait(30) == 0
         for process in family:
             harness.probe(lambda pid=process.pid: harness.gone(pid), "the end of all", within_s=2)
 

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from tests.promises import within
+
 
 def test_a_job_runs_in_a_child_and_its_start_is_told_first(harness):
     pool = harness.pool()
@@ -235,7 +237,7 @@ def test_drain_waits_for_running_jobs_and_returns_the_rest(harness, tmp_path):
     assert harness.outcome(runs).state == "SUCCESS"
     late = harness.job("noop")
     pool.submit(late)
-    pool.stop(time.monotonic() + 2)
+    pool.stop(time.monotonic() + 30)
     assert not {job.key for job in (*waits, late)} & harness.outcomes.keys()
 
 
@@ -257,7 +259,7 @@ def test_stop_ends_everything_within_the_deadline(harness, tmp_path):
     harness.begun(job)
     begun = time.monotonic()
     pool.stop(begun + 1.0)
-    assert time.monotonic() - begun < 1.3
+    assert time.monotonic() - begun < within(1.3)
     assert all(harness.gone(process.pid) for process in family)
     pool.stop(time.monotonic() + 1)
 
@@ -266,7 +268,7 @@ def test_idle_children_close_their_runner_at_the_end(harness, tmp_path, monkeypa
     monkeypatch.setenv("PREFORK_STUB_CLOSED", str(tmp_path / "closed"))
     pool = harness.pool(slots=2)
     pids = harness.full(pool, 2)
-    pool.stop(time.monotonic() + 2)
+    pool.stop(time.monotonic() + 30)
     assert sorted(map(int, (tmp_path / "closed").read_text().split())) == sorted(pids)
 
 

@@ -39,7 +39,7 @@ pool.start()
 def run(key, task, arg=None):
     pool.submit(Job(key, str(key), task, {"arg": arg}, b"", "", "", {}, {}))
     with heard:
-        assert heard.wait_for(lambda: key in outcomes, 10)
+        assert heard.wait_for(lambda: key in outcomes, 60)
     return outcomes[key]
 """
 
@@ -47,7 +47,7 @@ def run(key, task, arg=None):
 def result_of(program: str) -> Any:
     """Run ``program`` in an interpreter of its own; its last line is JSON."""
     done = subprocess.run(
-        [sys.executable, "-c", HEAD + program], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", HEAD + program], capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -89,7 +89,7 @@ def test_what_was_printed_before_the_fork_is_written_once() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HEAD + "print('hello')\nsetup = prefork_stub.build\n" + POOL + "run(1, 'noop')\n"
          "pool.stop(time.monotonic() + 5)\nprint('bye')"],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.stdout == "hello\nbye\n", done.stderr
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import msgspec
 import pytest
+
+from tests.promises import within
 
 
 def test_the_hard_limit_kills_the_child_and_names_itself(harness):
@@ -18,7 +21,7 @@ def test_the_hard_limit_kills_the_child_and_names_itself(harness):
     outcome = harness.outcome(job)
     assert (outcome.state, outcome.cause) == ("FAILURE", "hard_limit")
     assert outcome.exception_repr == "TimeLimitExceeded(0.2)"
-    assert 0.2 <= outcome.runtime_s < 0.7
+    assert 0.2 <= outcome.runtime_s < within(0.7)
     assert harness.gone(outcome.pid)
     assert harness.outcome(other).state == "SUCCESS"
 
@@ -31,7 +34,7 @@ def test_the_hard_limit_reaches_a_stopped_child(harness):
     os.kill(pid, signal.SIGSTOP)
     outcome = harness.outcome(job)
     assert outcome.cause in ("hard_limit",)
-    assert outcome.runtime_s < 1.3
+    assert outcome.runtime_s < within(1.3)
 
 
 def test_the_soft_limit_raises_inside_the_task_and_the_child_lives(harness):
@@ -42,7 +45,7 @@ def test_the_soft_limit_raises_inside_the_task_and_the_child_lives(harness):
     pool.submit(after)
     outcome = harness.outcome(job)
     assert outcome.exception_repr == "SoftTimeLimitExceeded(0.2,)"
-    assert 0.19 <= outcome.runtime_s < 0.6, "its signal may come a little early"
+    assert 0.19 <= outcome.runtime_s < within(0.6), "its signal may come a little early"
     assert (harness.outcome(after).state, harness.outcome(after).pid) == ("SUCCESS", pid)
 
 
@@ -59,7 +62,7 @@ def test_the_soft_limit_is_raised_whatever_the_task_is_in_the_middle_of(harness,
     pool.submit(job)
     outcome = harness.outcome(job)
     assert outcome.exception_repr == "SoftTimeLimitExceeded(0.2,)"
-    assert outcome.runtime_s < 0.2 + LATE_S
+    assert outcome.runtime_s < within(0.2 + LATE_S)
     assert outcome.pid == pid
 
 
@@ -70,7 +73,7 @@ def test_a_call_into_c_that_looks_at_no_signal_gets_its_soft_limit_when_it_retur
     pool.submit(job)
     outcome = harness.outcome(job)
     assert outcome.exception_repr == "SoftTimeLimitExceeded(0.1,)"
-    assert 0.1 <= harness.warned[job.key] < 0.1 + LATE_S
+    assert 0.1 <= harness.warned[job.key] < within(0.1 + LATE_S)
 
 
 @pytest.mark.parametrize("inside", [*SEES_SIGNALS, "long hash"])
@@ -80,7 +83,7 @@ def test_the_hard_limit_ends_whatever_the_task_is_in_the_middle_of(harness, insi
     pool.submit(job)
     outcome = harness.outcome(job)
     assert (outcome.state, outcome.cause) == ("FAILURE", "hard_limit")
-    assert outcome.runtime_s < 0.2 + LATE_S
+    assert outcome.runtime_s < within(0.2 + LATE_S)
     assert harness.gone(outcome.pid)
 
 
@@ -119,17 +122,24 @@ def test_the_hard_limit_ends_a_task_that_swallows_the_soft_one(harness):
     pool.submit(job)
     outcome = harness.outcome(job)
     assert outcome.cause == "hard_limit"
-    assert 0.4 <= outcome.runtime_s < 0.9
+    assert 0.4 <= outcome.runtime_s < within(0.9)
 
 
-def test_limits_of_jobs_in_an_inbox_start_when_they_run(harness):
-    """A hundred jobs of 1 ms with a limit of 50 ms each are within their limits, all of them."""
+def test_limits_of_jobs_in_an_inbox_start_when_they_run(harness, tmp_path):
+    """Fifty wait there for longer than their limits."""
     pool = harness.pool(slots=1)
     warm = [harness.job("sometimes_long") for _ in range(100)]
-    jobs = [harness.job("sleep", 0.0005, soft=0.05, hard=0.08) for _ in range(300)]
-    for job in (*warm, *jobs):
+    for job in warm:
         pool.submit(job)
-    harness.until(lambda: len(harness.outcomes) == 400, "all outcomes")
+    harness.until(lambda: len(harness.outcomes) == len(warm), "the warm-up")
+    runs = harness.job("sometimes_long", str(tmp_path / "x"))
+    limited = [harness.job("sometimes_long", soft=0.5, hard=0.8) for _ in range(50)]
+    for job in (runs, *limited):
+        pool.submit(job)
+    harness.begun(runs)
+    threading.Event().wait(1.0)
+    harness.go(runs)
+    harness.until(lambda: len(harness.outcomes) == 151, "all outcomes")
     assert {outcome.state for outcome in harness.outcomes.values()} == {"SUCCESS"}
 
 
@@ -161,7 +171,7 @@ def test_cancel_kills_the_child_that_runs_the_job(harness, tmp_path, signum):
     assert (outcome.state, outcome.cause, outcome.signum) == ("REVOKED", "terminated", signum or signal.SIGTERM)
     assert harness.gone(pid)
     assert harness.outcome(after).state == "SUCCESS"
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < within(1)
 
 
 def test_cancel_hits_nobody_else_in_the_same_inbox(harness, tmp_path):

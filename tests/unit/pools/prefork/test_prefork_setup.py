@@ -14,11 +14,12 @@ from opsq.core.pools.prefork import PreforkPool
 from opsq.core.pools.prefork_main import describe_main, pack_setup
 from opsq.core.pools.prefork_records import MainModule
 from opsq.errors import ConfigError
+from tests.promises import within
 
 
 def test_a_callable_is_pickled_and_preloaded_once(harness, tmp_path):
     program = MAIN.format(path=[os.path.dirname(__file__), os.getcwd()], setup="prefork_stub.Preloading('x')")
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "SUCCESS\n", done.stderr
 
 
@@ -94,7 +95,7 @@ def test_an_app_in_the_main_script_works(tmp_path, setup, how):
     (tmp_path / "hello.py").write_text(program)
     command = ["hello.py"] if how == "file" else ["-m", "hello"]
     done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "SUCCESS\n", done.stderr
 
@@ -103,7 +104,7 @@ def test_a_script_that_starts_its_worker_unguarded_is_told_what_to_do(tmp_path):
     program = MAIN.format(path=[os.path.dirname(__file__), os.getcwd()], setup="build")
     (tmp_path / "hello.py").write_text(program.replace('if __name__ == "__main__":', "if True:"))
     done = subprocess.run(
-        [sys.executable, "hello.py"], cwd=tmp_path, capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "hello.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 1
     assert "if __name__ == '__main__'" in done.stderr
@@ -116,4 +117,4 @@ def test_the_first_child_is_up_within_a_quarter_of_a_second_of_the_import(harnes
     harness.full(pool, 2)
     spent_s = time.monotonic() - begun
     imported_s = pool.stats()["app-load-seconds"]
-    assert spent_s - imported_s < 1.0, "0.06 s on a quiet machine"
+    assert spent_s - imported_s < within(1.0), "0.06 s on a quiet machine"
