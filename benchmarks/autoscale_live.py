@@ -236,8 +236,8 @@ def celery(tasks: int, turns: int, words: Sequence[str]) -> dict[str, Any]:
                 time.sleep(4.0)
                 began = time.time()
                 program = (
-                    "from benchmarks.peers.celery_scale import compute; "
-                    f"[compute.delay(row, {turns}) for row in range({tasks})]"
+                    "from benchmarks.peers.celery_scale import app; "
+                    f"[app.tasks['compute'].delay(row, {turns}) for row in range({tasks})]"
                 )
                 subprocess.run([python, "-c", program], env=environment, check=True)
                 place.wait_until_done(board, process)

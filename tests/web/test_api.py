@@ -15,7 +15,8 @@ def test_every_route_answers(get: Get, world: World) -> None:
             continue
         path = route.path.replace("{id:path}", known_id(route.path, task, world)).replace("{file:path}", "app.js")
         path = path.replace("{verb}", "retry").replace("{id}", "j-none")
-        path += f"?target={task}" if path.startswith("/act/") else "?q=state:failed" if "/bulk/" in path else ""
+        target = known_id("/errors" if path.startswith("/act/error-") else "", task, world)
+        path += f"?target={target}" if path.startswith("/act/") else "?q=state:failed" if "/bulk/" in path else ""
         if route.name == "schedule":
             continue  # nobody here keeps a schedule
         missing = {"act-outcome": 404, "bulk-job": 404, "api-job": 404, "api-messages": 409, "api-quarantine": 409}
