@@ -3,7 +3,8 @@
     opsq up -A examples.demo.app
 
 What goes wrong goes wrong for real: some pictures are cut short and fail, the catalogue is locked
-while it is being rebuilt so that entries are retried, and rebuilding it takes a while.
+while it is being rebuilt so that entries are retried, and rebuilding it takes a while. Now and then a schedule
+begins a workflow: pictures are shrunk side by side and then put on one sheet.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,10 +23,13 @@ from typing import IO, Any
 from PIL import Image
 
 from examples.demo.feeder import Feeder
-from examples.demo.folder import HOME, SOURCE, TARGET
+from examples.demo.folder import BROKEN_EVERY, HOME, PICTURES, SOURCE, TARGET
 from examples.demo.ledger import Ledger
-from opsq import Opsq
+from opsq import Opsq, chord
 from opsq.signals import task_failure, task_prerun, task_retry, task_success
+
+ALBUM_PICTURES = 6
+ALBUM_WIDTH = 96
 
 app = Opsq("demo", task_time_limit=60, result_expires=3600)
 
@@ -60,7 +65,7 @@ def thumbnail(name: str, width: int = 160) -> list[int]:
         small = picture.convert("RGB")
         small.thumbnail((width, width))
         TARGET.mkdir(parents=True, exist_ok=True)
-        small.save(TARGET / f"{Path(name).stem}-{width}.jpg")
+        small.save(_small(name, width))
         return list(small.size)
 
 
@@ -91,13 +96,37 @@ def rebuild_catalogue() -> int:
 
 
 @app.task
+def make_album() -> str:
+    """Have pictures shrunk side by side and then put on one sheet: a workflow. Return the id of its last task."""
+    first = random.randrange(0, PICTURES, BROKEN_EVERY)  # the last one of so many is cut short
+    names = [f"photo-{number:02}.png" for number in range(first, first + ALBUM_PICTURES)]
+    return str(chord([thumbnail.s(name, ALBUM_WIDTH) for name in names], put_on_sheet.s(names)).delay().id)
+
+
+@app.task
+def put_on_sheet(sizes: list[list[int]], names: list[str]) -> list[int]:
+    """Put small copies of pictures, of these sizes in pixels, beside each other; return the size of the whole."""
+    sheet = Image.new("RGB", (sum(width for width, _ in sizes), max(height for _, height in sizes)))
+    left = 0
+    for (width, _), name in zip(sizes, names, strict=True):
+        with Image.open(_small(name, ALBUM_WIDTH)) as picture:
+            sheet.paste(picture, (left, 0))
+        left += width
+    sheet.save(TARGET / "album.jpg")
+    return list(sheet.size)
+
+
+@app.task
 def weigh_files() -> int:
     """Return the size in bytes of all that was made; what the schedule calls."""
     return sum(path.stat().st_size for path in TARGET.glob("*") if path.is_file())
 
 
 if "DEMO_SECONDS" not in os.environ:  # a demo that ends counts its calls, and a tick after the count is one too many
-    app.conf.beat_schedule = {"weigh": {"task": "examples.demo.app.weigh_files", "schedule": 5.0}}
+    app.conf.beat_schedule = {
+        "weigh": {"task": "examples.demo.app.weigh_files", "schedule": 5.0},
+        "album": {"task": "examples.demo.app.make_album", "schedule": 20.0},
+    }
 
 
 def _catalogue() -> IO[str]:
@@ -110,6 +139,10 @@ def _catalogue() -> IO[str]:
         file.close()
         raise
     return file
+
+
+def _small(name: str, width: int) -> Path:
+    return TARGET / f"{Path(name).stem}-{width}.jpg"
 
 
 def _write_whole(path: Path, data: bytes) -> None:
