@@ -82,26 +82,38 @@ def test_what_lies_behind_a_job_that_turns_out_long_is_taken_back(harness, tmp_p
     assert harness.go(hang).state == "SUCCESS"
 
 
+def signalled(children, signum):
+    for child in children:
+        os.kill(child, signum)
+
+
 def test_jobs_can_be_taken_back_while_their_child_takes_them(harness):
     """Two readers of one socket interleave: what came back is known by its key, not by its place."""
     pool = harness.pool(slots=2)
     jobs = [harness.job("noop") for _ in range(6000)]
     floor = pool._floor
     harness.full(pool, 2)
-    victim = harness.pids(pool)[0]
+    children = harness.pids(pool)
+
+    def taken_back() -> int:
+        with floor.lock:
+            for slot in floor.slots.values():
+                floor.take_back(slot)
+            pool._ears.wake()
+        return pool.stats()["counts"]["taken_back"]
+
     for n, job in enumerate(jobs):
-        if n in (3000, 3100):
-            # A child that stands still for a while has something to give back, however fast the machine is.
-            os.kill(victim, signal.SIGSTOP if n == 3000 else signal.SIGCONT)
+        if n == 3000:
+            signalled(children, signal.SIGSTOP)
+        elif n == 3100:
+            # While all of them stand still there is something to take back, however fast the machine is.
+            harness.until(lambda: taken_back() > 0, "something to take back")
+            signalled(children, signal.SIGCONT)
         pool.submit(job)
         if n % 20 == 19:
-            with floor.lock:
-                for slot in floor.slots.values():
-                    floor.take_back(slot)
-                pool._ears.wake()
+            taken_back()
     harness.until(lambda: len(harness.outcomes) == len(jobs), "all outcomes")
     assert {(outcome.state, outcome.cause) for outcome in harness.outcomes.values()} == {("SUCCESS", "")}
-    assert pool.stats()["counts"]["taken_back"] > 0
 
 
 def test_a_stopped_child_does_not_hold_up_the_jobs_in_its_inbox(harness):
